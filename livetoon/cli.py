@@ -1,0 +1,56 @@
+"""The outermost edge of every command: exit codes, one-line errors, `--debug`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from livetoon.errors import LivetoonError, UsageError
+
+
+def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """An argument parser with an example below its help, and `--debug`."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error and log every event")
+    return made
+
+
+def run(
+    command: Callable[[argparse.Namespace], int | None],
+    arguments: argparse.ArgumentParser,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse `argv`, call `command(options)` and turn what happens into an exit code.
+
+    0: done; 1: failed, with one line on standard error; 2: used wrongly. A traceback is shown with
+    `--debug` only.
+    """
+    options = arguments.parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(asctime)s %(name)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    try:
+        return command(options) or 0
+    except KeyboardInterrupt:
+        print(f"{arguments.prog}: stopped", file=sys.stderr)
+        return 130
+    except (LivetoonError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"{arguments.prog}: {_sentence(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, LivetoonError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"
