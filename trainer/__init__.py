@@ -1,0 +1,1 @@
+"""Learning a cartoon style: networks, losses, the training step, runs and their evaluation."""

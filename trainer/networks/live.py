@@ -1,0 +1,120 @@
+"""The live generator: photo crop in, cartoon and its alpha out, one branch per group of people.
+
+    e1, e2   (group)   what a group looks like: 128 and 64 px maps
+    trunk    (shared)  what a face is: 32 and 16 px maps
+    d3 .. out (group)  how a group is drawn: back to 256 px
+
+Every spatial step that costs little at 32 px and 16 px is spent there: blocks of one depthwise 5x5
+and two 1x1 convolutions (the block of ConvNeXt, arXiv 2201.03545, with batch instead of layer
+normalization, which folds into the convolutions at export). There is no reflection pad, no resize and no
+normalization left at run time: a CPU without bf16 or VNNI must manage 20 frames a second beside a browser.
+Against the all-3x3 design of `live_dense.py`: a quarter of the operations (see LOG.md for both, measured).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainer.networks import network
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution without bias, then batch normalization: one convolution after export."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class Mixer(nn.Module):
+    """x + pointwise(ReLU(pointwise(depthwise 5x5(x)))); starts as the identity."""
+
+    def __init__(self, channels: int, expand: int = 2):
+        super().__init__()
+        self.depthwise = conv_bn(channels, channels, kernel=5, groups=channels)
+        self.widen = conv_bn(channels, channels * expand, kernel=1)
+        self.narrow = conv_bn(channels * expand, channels, kernel=1)
+        nn.init.zeros_(self.narrow[1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.narrow(torch.relu(self.widen(self.depthwise(x))))
+
+
+class Trunk(nn.Module):
+    """(N, c2, S/4, S/4) -> (N, c3, S/8, S/8): shared by all groups, moved by the basic group only."""
+
+    def __init__(self, c2: int, c3: int, c4: int, blocks: Sequence[int]):
+        super().__init__()
+        before, deep, after = blocks
+        self.down3 = conv_bn(c2, c3, stride=2)
+        self.before = nn.Sequential(*(Mixer(c3) for _ in range(before)))
+        self.down4 = conv_bn(c3, c4, stride=2)
+        self.deep = nn.Sequential(*(Mixer(c4) for _ in range(deep)))
+        self.up4 = nn.Conv2d(c4, c3 * 4, 1)
+        self.after = nn.Sequential(*(Mixer(c3) for _ in range(after)))
+        self.shuffle = nn.PixelShuffle(2)
+
+    def forward(self, f2: Tensor) -> Tensor:
+        f3 = self.before(torch.relu(self.down3(f2)))
+        deep = self.deep(torch.relu(self.down4(f3)))
+        return self.after(f3 + self.shuffle(self.up4(deep)))
+
+
+class Branch(nn.Module):
+    """A group's own encoder and decoder."""
+
+    def __init__(self, c1: int, c2: int, c3: int):
+        super().__init__()
+        self.unshuffle = nn.PixelUnshuffle(2)
+        self.e1 = conv_bn(12, c1)
+        self.e2 = conv_bn(c1, c2, stride=2)
+        self.d3 = nn.Conv2d(c3, c2 * 4, 1)
+        self.m2 = conv_bn(c2, c2)
+        self.d2 = nn.Conv2d(c2, c1 * 4, 1)
+        self.m1 = conv_bn(c1, c1)
+        self.out = nn.Conv2d(c1, 16, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, S, S) -> f1 (N, c1, S/2, S/2), f2 (N, c2, S/4, S/4)."""
+        f1 = torch.relu(self.e1(self.unshuffle(x)))
+        return f1, torch.relu(self.e2(f1))
+
+    def decode(self, f1: Tensor, f2: Tensor, f3: Tensor) -> Tensor:
+        """Logits (N, 4, S, S): red, green, blue, alpha."""
+        x = torch.relu(self.m2(f2 + self.shuffle(self.d3(f3))))
+        x = torch.relu(self.m1(f1 + self.shuffle(self.d2(x))))
+        return self.shuffle(self.out(x))
+
+
+@network("live")
+class LiveGenerator(nn.Module):
+    """crop (N, 3, S, S) float32 RGB in [-1, 1] -> (N, 4, S, S): RGB in [-1, 1] and alpha in [0, 1].
+
+    `groups`: any number of names; the first is the basic group, whose pictures move the trunk.
+    S: a multiple of 16.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[str],
+        widths: Sequence[int] = (16, 48, 96, 192),
+        blocks: Sequence[int] = (0, 4, 2),
+    ):
+        super().__init__()
+        self.groups = tuple(groups)
+        self.settings = {"groups": list(groups), "widths": list(widths), "blocks": list(blocks)}
+        c1, c2, c3, c4 = widths
+        self.trunk = Trunk(c2, c3, c4, blocks)
+        self.branches = nn.ModuleDict({group: Branch(c1, c2, c3) for group in groups})
+
+    def logits(self, x: Tensor, group: str) -> Tensor:
+        """What the losses see: (N, 4, S, S) before tanh (RGB) and sigmoid (alpha)."""
+        branch = self.branches[group]
+        f1, f2 = branch.encode(x)
+        return branch.decode(f1, f2, self.trunk(f2))
+
+    def forward(self, x: Tensor, group: str) -> Tensor:
+        y = self.logits(x, group)
+        return torch.cat([torch.tanh(y[:, :3]), torch.sigmoid(y[:, 3:])], dim=1)
