@@ -1,0 +1,118 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON, whole or not there; and generators read from them.
+
+    RUN/checkpoints/last/  generator.safetensors  ema.safetensors  optimizer.safetensors  state.json
+
+A folder is written beside its place and renamed, so that a run that is killed while it saves loses nothing.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from livetoon.errors import ModelError
+from trainer.networks import build
+
+VERSION = 1
+
+
+def save(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Write a whole checkpoint folder; the one before it stays until this one is complete."""
+    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir(parents=True)
+    save_generator(new / "generator.safetensors", generator)
+    save_generator(new / "ema.safetensors", ema)
+    tensors, rest = _flatten(optimizer.state_dict())
+    save_file(tensors, new / "optimizer.safetensors")
+    text = json.dumps({"version": VERSION, "optimizer": rest, **state}, indent=2)
+    (new / "state.json").write_text(text, encoding="utf-8")
+    for path in new.iterdir():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    """Load a checkpoint into the given objects and return its state."""
+    state = read_state(folder)
+    generator.load_state_dict(load_file(folder / "generator.safetensors"))
+    ema.load_state_dict(load_file(folder / "ema.safetensors"))
+    optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+    return state
+
+
+def read_state(folder: Path) -> dict:
+    """The JSON part of a checkpoint folder."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: not a whole checkpoint ({error})") from None
+    if state.get("version") != VERSION:
+        raise ModelError(f"{folder}: checkpoint version {state.get('version')}, expected {VERSION}")
+    return state
+
+
+def latest(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run; after a kill between two renames it is the one set aside."""
+    for name in ("last", ".last.old", ".last.new"):
+        if (run / "checkpoints" / name / "state.json").exists():
+            return run / "checkpoints" / name
+    return None
+
+
+def save_generator(path: Path, generator: nn.Module) -> None:
+    """Weights of a network, with what is needed to build it again in the file's metadata."""
+    metadata = {"network": generator.network_name, "settings": json.dumps(generator.settings)}
+    save_file({key: value.contiguous() for key, value in generator.state_dict().items()}, path, metadata)
+
+
+def load_generator(path: str | os.PathLike) -> nn.Module:
+    """A generator in eval mode, from a run folder, a checkpoint folder (its averaged weights) or a .safetensors file."""
+    path = Path(path)
+    if path.is_dir():
+        folder = path if (path / "ema.safetensors").exists() else latest(path)
+        if folder is None:
+            raise ModelError(
+                f"{path}: no checkpoint in it; expected a run folder of trainer.run or a .safetensors file"
+            )
+        path = folder / "ema.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a safetensors file that can be read ({error})") from None
+    if "settings" in metadata:
+        generator = build(metadata["network"], **json.loads(metadata["settings"]))
+    elif "mid.0.b.0.0.weight" in tensors:
+        generator = build("live-dense", groups=["young-women"])  # the published baseline file names no settings
+    else:
+        raise ModelError(f"{path}: its metadata names no network; it was not written by livetoon")
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: does not fit network {metadata.get('network')}: {error}") from None
+    return generator.float().eval()
+
+
+def _flatten(state: dict) -> tuple[dict[str, Tensor], dict]:
+    tensors = {f"{index}.{name}": value for index, slot in state["state"].items() for name, value in slot.items()}
+    return tensors, state["param_groups"]
+
+
+def _unflatten(tensors: dict[str, Tensor], groups: list[dict]) -> dict:
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        slots.setdefault(int(index), {})[name] = value
+    return {"state": slots, "param_groups": groups}

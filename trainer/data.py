@@ -1,0 +1,147 @@
+"""Pictures for training: what lies in a data folder, decoded once, with the mask of each person.
+
+    DATA/[train/][<group>/]photo/NAME.jpg  and  cartoon/NAME.jpg: the same name is a pair.
+
+Photos without a drawing come from a table: a CSV with `file`, `age`, `sex` (F/M), `group` and five points
+(`left_eye_x`, ..., `mouth_right_y`), as the all_age_faces table has them.
+"""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from faces.align import align_matrix, crop
+
+from livetoon.errors import DataError
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+HELD_OUT = 400  # pictures of a table that never train: those with the smallest sha256 of their name
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+
+
+@dataclass
+class Group:
+    """One group's pictures. photos, cartoons: (S, S, 3) uint8 RGB; alphas: (S, S) uint8, 255 = person."""
+
+    photos: list[np.ndarray] = field(default_factory=list)
+    cartoons: list[np.ndarray] = field(default_factory=list)
+    alphas: list[np.ndarray] = field(default_factory=list)
+    unpaired: list[np.ndarray] = field(default_factory=list)
+
+
+def load(folders: Sequence[Path], tables: Sequence[Path], groups: Sequence[str], size: int) -> dict[str, Group]:
+    """Every pair of `folders` and every unpaired photo of `tables`, by group.
+
+    DataError names a group that has nothing to learn from, and what was found instead.
+    """
+    found = {group: Group() for group in groups}
+    seen: set[str] = set()
+    for folder in folders:
+        for name, photo, cartoon in _pairs(Path(folder), groups[0]):
+            seen.add(name)
+            if name not in found:
+                continue
+            picture = read(photo, size)
+            found[name].photos.append(picture)
+            found[name].cartoons.append(read(cartoon, size))
+            found[name].alphas.append(person_mask(picture))
+    for table in tables:
+        for name, picture in _aligned(Path(table), size):
+            if name in found:
+                found[name].unpaired.append(picture)
+    for name in groups:
+        if not found[name].photos:
+            raise DataError(
+                f"{name}: no pairs in {', '.join(map(str, folders))} (photo/NAME beside cartoon/NAME); "
+                f"found: {', '.join(sorted(seen)) or 'none'}"
+            )
+    return found
+
+
+def _pairs(folder: Path, basic: str) -> list[tuple[str, Path, Path]]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected DATA/[group/]photo and DATA/[group/]cartoon")
+    if (folder / "train").is_dir():
+        folder = folder / "train"
+    places = [(basic, folder)] if (folder / "photo").is_dir() else []
+    places += [(place.name, place) for place in sorted(folder.iterdir()) if (place / "photo").is_dir()]
+    if not places:
+        raise DataError(f"{folder}: no folder `photo` in it; expected DATA/[group/]photo and DATA/[group/]cartoon")
+    pairs = []
+    for name, place in places:
+        cartoons = {path.stem: path for path in pictures(place / "cartoon")}
+        pairs += [(name, path, cartoons[path.stem]) for path in pictures(place / "photo") if path.stem in cartoons]
+    return pairs
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder, by name; none when there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+
+
+def read(path: Path, size: int | None = None) -> np.ndarray:
+    """Decode a picture: (H, W, 3) uint8 RGB, or (size, size, 3) where a square side is given."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise DataError(f"{path}: not a picture that can be read; take it out of the folder")
+    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    if size and picture.shape[:2] != (size, size):
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    return picture
+
+
+def person_mask(photo: np.ndarray) -> np.ndarray:
+    """Alpha of a person on white: (S, S, 3) uint8 RGB -> (S, S) uint8.
+
+    Background is what is near-white and connected to the border; the rest is drawn in by a pixel, because the
+    outermost one is mixed with white, and softened.
+    """
+    white = (photo.min(axis=2) >= 244).astype(np.uint8)
+    white = cv2.morphologyEx(white, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, labels = cv2.connectedComponents(white, connectivity=4)
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    background = np.isin(labels, border[border > 0])
+    person = cv2.morphologyEx((~background).astype(np.uint8) * 255, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    person = cv2.erode(person, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(person, (5, 5), 1.0, borderType=cv2.BORDER_REPLICATE)
+
+
+def held_out(names: Sequence[str], count: int = HELD_OUT) -> set[str]:
+    """The `count` names with the smallest sha256: they never train, so that every measurement finds them unseen."""
+    return set(sorted(names, key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest())[:count])
+
+
+def group_of(age: int, sex: str) -> str | None:
+    """The few-shot paper's four groups; ages between them (13 to 17, 41 to 60) belong to none in training."""
+    if age < 13:
+        return "kids"
+    if age > 60:
+        return "elderly"
+    if 18 <= age <= 40:
+        return "young-women" if sex == "F" else "young-men"
+    return None
+
+
+def _aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"{table}: {error.strerror}; expected a CSV with file, age, sex and five points") from None
+    if not rows or f"{POINTS[0]}_x" not in rows[0]:
+        raise DataError(f"{table}: expected columns file, age, sex, {', '.join(f'{p}_x, {p}_y' for p in POINTS)}")
+    unseen = held_out([row["file"] for row in rows])
+    aligned = []
+    for row in rows:
+        name = group_of(int(row["age"]), row["sex"])
+        if name is None or row["file"] in unseen or row.get("gray") == "1":
+            continue
+        points = np.array([[float(row[f"{p}_x"]), float(row[f"{p}_y"])] for p in POINTS], np.float32)
+        aligned.append((name, crop(read(table.parent / row["file"]), align_matrix(points, size), size)))
+    return aligned
