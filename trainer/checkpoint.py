@@ -77,7 +77,7 @@ def save_generator(path: Path, generator: nn.Module) -> None:
 
 
 def load_generator(path: str | os.PathLike) -> nn.Module:
-    """A generator in eval mode, from a run folder, a checkpoint folder (its averaged weights) or a .safetensors file."""
+    """A generator in eval mode, from a run folder, a checkpoint folder (averaged weights) or a .safetensors file."""
     path = Path(path)
     if path.is_dir():
         folder = path if (path / "ema.safetensors").exists() else latest(path)
