@@ -106,7 +106,8 @@ def load_generator(path: str | os.PathLike) -> nn.Module:
 
 
 def _flatten(state: dict) -> tuple[dict[str, Tensor], dict]:
-    tensors = {f"{index}.{name}": value for index, slot in state["state"].items() for name, value in slot.items()}
+    slots = state["state"].items()
+    tensors = {f"{index}.{name}": value.contiguous() for index, slot in slots for name, value in slot.items()}
     return tensors, state["param_groups"]
 
 

@@ -1,8 +1,8 @@
 """`python -m trainer.evaluate MODEL... --data DIR`: how close a model draws to held-out pairs.
 
-Photos are composed over white and over camera-like backgrounds (fixed by a seed, the same for every model); the
-drawing is laid on white by its own alpha and compared with the cartoon, laid on white by the mask of the photo. Nothing measured here enters a loss, but for
-SSIM, which does and is named so in the preset.
+Photos are composed over white and over camera-like backgrounds (fixed by a seed, the same for every model). The
+drawing, laid on white by its own alpha, is compared with the cartoon, laid on white by the mask of the photo.
+Nothing measured here enters a loss, but for SSIM, which does and is named so in the preset.
 """
 
 import math

@@ -1,0 +1,35 @@
+# make live   the only set-up command for use: environment, packages, server, address
+# make test   the only set-up command for tests
+# make lint   what `make test` checks before it runs the tests
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell scripts/find-python.sh)
+ARGS ?=
+TESTS ?= tests
+
+.PHONY: live test lint clean
+
+live: $(VENV)/.stream
+	@$(BIN)/livetoon $(ARGS)
+
+test: $(VENV)/.test
+	@scripts/find-chromium.sh
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+$(VENV)/.stream: pyproject.toml constraints.txt
+	@scripts/install.sh "$(PYTHON)" $(VENV) stream
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	@scripts/install.sh "$(PYTHON)" $(VENV) stream,train,dev
+	@touch $@ $(VENV)/.stream
+
+clean:
+	rm -rf $(VENV) build *.egg-info
