@@ -71,7 +71,7 @@ class Trainer:
         total.backward()
         for param_group in self.optimizer.param_groups:
             param_group["lr"] = learning_rate
-        nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
+        self._clip()
         self.optimizer.step()
         self._average(decay)
         return figures
@@ -112,6 +112,15 @@ class Trainer:
                 raise TrainingError(f"loss term `{name}` is {term.item()}: the last checkpoint is kept; lower the rate")
         loss = sum(getattr(self.preset, name) * term for name, term in terms.items())
         return loss, {name: term.item() for name, term in terms.items()}
+
+    def _clip(self, limit: float = 5.0) -> None:
+        """Clip what the basic group moves and each rare branch apart: one norm over all would let a rare group's
+        gradient scale the trunk's."""
+        basic, *rare = self.generator.groups
+        branches = self.generator.branches
+        nn.utils.clip_grad_norm_([*self.generator.trunk.parameters(), *branches[basic].parameters()], limit)
+        for group in rare:
+            nn.utils.clip_grad_norm_(branches[group].parameters(), limit)
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:

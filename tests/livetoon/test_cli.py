@@ -1,0 +1,40 @@
+"""Exit codes and one-line errors of every command."""
+
+import pytest
+
+from livetoon import cli
+from livetoon.errors import DataError, UsageError
+
+
+def run(error, argv=()):
+    def command(options):
+        if error is not None:
+            raise error
+
+    return cli.run(command, cli.parser("tool", "A tool.", "tool --go"), list(argv))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, 0),
+        (DataError("no such picture"), 1),
+        (UsageError("--size: expected 256"), 2),
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device", "out.mp4"), 1),
+    ],
+)
+def test_exit_codes(error, code, capsys):
+    assert run(error) == code
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == (0 if error is None else 1)
+
+
+def test_a_full_disk_names_the_file(capsys):
+    run(OSError(28, "No space left on device", "out.mp4"))
+    assert "out.mp4: No space left on device" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(DataError):
+        run(DataError("no such picture"), ["--debug"])

@@ -1,0 +1,37 @@
+"""Files are whole or not there."""
+
+import hashlib
+import os
+
+import pytest
+
+from livetoon.files import replacing, sha256, write_json
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    out = tmp_path / "a.json"
+    out.write_text("old")
+    with pytest.raises(ValueError), replacing(out) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert out.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_writer_sees_the_ending_it_needs(tmp_path):
+    with replacing(tmp_path / "clip.mp4") as temporary:
+        assert temporary.suffix == ".mp4"
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "clip.mp4").read_bytes() == b"x"
+
+
+def test_json_is_readable_by_others_than_its_writer(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"livetoon")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"livetoon").hexdigest()

@@ -1,0 +1,83 @@
+"""Data folders: every layout that is promised, masks, and the table of photos."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from livetoon.errors import DataError
+from trainer import data
+
+
+def test_layouts(pairs, tmp_path):
+    flat = tmp_path / "flat"
+    shutil.copytree(pairs / "many", flat / "train")
+    assert len(data.load([flat], [], ["any"], 64)["any"].photos) == 6
+    both = data.load([flat, pairs], [], ["many", "few"], 64)
+    assert (len(both["many"].photos), len(both["few"].photos)) == (12, 2)
+
+
+def test_test_pictures_never_train(pairs, tmp_path):
+    shutil.copytree(pairs / "many", tmp_path / "train")
+    shutil.copytree(pairs / "many", tmp_path / "test")
+    assert len(data.load([tmp_path], [], ["any"], 64)["any"].photos) == 6
+
+
+def test_a_photo_without_its_drawing_is_no_pair(pairs, tmp_path):
+    shutil.copytree(pairs / "few", tmp_path / "few")
+    (tmp_path / "few" / "cartoon" / "1.png").unlink()
+    assert len(data.load([tmp_path], [], ["few"], 64)["few"].photos) == 1
+
+
+@pytest.mark.parametrize("make", ["nothing", "empty"])
+def test_folders_without_pairs_are_named(make, tmp_path):
+    folder = tmp_path / "folder"
+    if make == "empty":
+        folder.mkdir()
+    with pytest.raises(DataError, match="folder"):
+        data.load([folder], [], ["many"], 64)
+
+
+def test_the_mask_is_the_person(pairs):
+    group = data.load([pairs], [], ["many"], 64)["many"]
+    for photo, alpha in zip(group.photos, group.alphas, strict=True):
+        person = photo.min(axis=2) < 240
+        assert ((alpha > 127) == person).mean() > 0.97
+        assert alpha[0].max() == 0
+
+
+def test_white_inside_a_person_stays_inside():
+    photo = np.full((64, 64, 3), 255, np.uint8)
+    cv2.circle(photo, (32, 32), 20, (90, 60, 50), -1)
+    cv2.circle(photo, (32, 32), 8, (255, 255, 255), -1)
+    assert data.person_mask(photo)[32, 32] == 255
+
+
+def test_table_photos_are_aligned_sorted_and_held_out(tmp_path, pairs):
+    (tmp_path / "images").mkdir()
+    header = "file,age,sex,group," + ",".join(f"{p}_{a}" for p in data.POINTS for a in "xy")
+    points = "50,60,80,60,65,78,53,88,77,88"
+    rows = []
+    for number in range(410):
+        age = (5, 25, 50, 70)[number % 4]
+        rows.append(f"images/{number}.png,{age},F,x,{points}")
+    (tmp_path / "table.csv").write_text("\n".join([header, *rows]))
+    cv2.imwrite(str(tmp_path / "images" / "0.png"), np.full((128, 128, 3), 128, np.uint8))
+    unseen = data.held_out([row.split(",")[0] for row in rows])
+    assert len(unseen) == data.HELD_OUT
+    for number in range(1, 410):
+        shutil.copy(tmp_path / "images" / "0.png", tmp_path / "images" / f"{number}.png")
+    found = data.load([pairs], [tmp_path / "table.csv"], ["many", "few"], 64)
+    assert not found["many"].unpaired  # no such groups in the table
+    shutil.copytree(pairs / "many", tmp_path / "data" / "kids")
+    kids = data.load([tmp_path / "data"], [tmp_path / "table.csv"], ["kids"], 64)["kids"]
+    expected = sum(row.split(",")[1] == "5" and row.split(",")[0] not in unseen for row in rows)
+    assert len(kids.unpaired) == expected > 0
+    assert kids.unpaired[0].shape == (64, 64, 3)
+
+
+def test_a_table_without_points_is_refused(tmp_path, pairs):
+    (tmp_path / "table.csv").write_text("file,age,sex\na.jpg,3,F\n")
+    with pytest.raises(DataError, match="expected columns"):
+        data.load([pairs], [tmp_path / "table.csv"], ["many"], 64)

@@ -1,0 +1,87 @@
+"""Selective backpropagation: the rare groups never move the trunk; only their own branches learn from them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from livetoon.errors import TrainingError
+from trainer.networks import build
+from trainer.presets import PRESETS
+from trainer.step import Batch, Trainer
+
+SMALL = dataclasses.replace(PRESETS["live"], groups=("many", "few", "other"), size=64, feature=0.0)
+
+
+def batch(seed: int, count: int = 2) -> Batch:
+    random = torch.Generator().manual_seed(seed)
+    return Batch(
+        photo=torch.rand(count, 3, 64, 64, generator=random) * 2 - 1,
+        cartoon=torch.rand(count, 3, 64, 64, generator=random) * 2 - 1,
+        alpha=(torch.rand(count, 1, 64, 64, generator=random) > 0.5).float(),
+    )
+
+
+def trainer(preset=SMALL) -> Trainer:
+    torch.manual_seed(0)
+    made = Trainer(build("live", groups=preset.groups), preset, None)
+    made.step({"many": batch(0)}, 1e-3, 0.5, (0, 0))
+    made.start_stage_2()
+    return made
+
+
+def weights(module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(before, module) -> bool:
+    return all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_rare_groups_leave_the_trunk_as_the_basic_group_alone_would_to_the_bit():
+    steep = dataclasses.replace(SMALL, pixel=1000.0)  # gradients far beyond the clipping limit
+    alone, together = trainer(steep), trainer(steep)
+    start = weights(alone.generator.trunk)
+    alone.step({"many": batch(1)}, 1e-3, 0.9, (0, 0))
+    together.step({"many": batch(1), "few": batch(2), "other": batch(3)}, 1e-3, 0.9, (0, 0))
+    assert not same(start, alone.generator.trunk)
+    for name, value in alone.generator.trunk.named_parameters():
+        other = dict(together.generator.trunk.named_parameters())[name]
+        assert torch.equal(value, other), name
+
+
+def test_a_step_on_a_rare_group_alone_moves_its_branch_and_nothing_else():
+    made = trainer()
+    trunk, many, few = (
+        weights(m) for m in (made.generator.trunk, *(made.generator.branches[g] for g in ("many", "few")))
+    )
+    other = weights(made.generator.branches["other"])
+    made.step({"few": batch(2)}, 1e-3, 0.9, (0, 0))
+    assert same(trunk, made.generator.trunk)
+    assert same(many, made.generator.branches["many"])
+    assert same(other, made.generator.branches["other"])
+    assert not same(few, made.generator.branches["few"])
+
+
+def test_rare_branches_start_as_copies_of_the_basic_one():
+    made = trainer()
+    assert same(weights(made.generator.branches["many"]), made.generator.branches["few"])
+
+
+def test_photos_without_a_drawing_are_learned_from_the_averaged_branch():
+    made = trainer()
+    before = weights(made.generator.branches["few"])
+    still = batch(5, 2)
+    identity = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).repeat(2, 1, 1)
+    empty = torch.zeros(0, 3, 64, 64)
+    mixed = Batch(still.photo, empty, torch.zeros(0, 1, 64, 64), clean=still.photo, motion=identity)
+    made.step({"few": mixed}, 1e-3, 0.9, (0, 0))
+    assert not same(before, made.generator.branches["few"])
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_term():
+    made = trainer()
+    broken = batch(1)
+    broken.cartoon[0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingError, match="loss term `pixel` is nan"):
+        made.step({"many": broken}, 1e-3, 0.9, (0, 0))
