@@ -1,0 +1,177 @@
+"""Finds faces in a whole picture: BlazeFace (cheap, near faces) and RetinaFace (wide: small and turned ones).
+
+Both give boxes around the face from brow to chin and five points in the order of `align.TEMPLATE`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from faces import weights
+from faces.nets import open_net
+
+OVERLAP = 0.3  # boxes that share more than this part of their union are one face
+
+
+@dataclass(frozen=True)
+class Detection:
+    """box: (4,) float32 left, top, right, bottom px; points: (5, 2) float32 px; score in [0, 1]."""
+
+    box: np.ndarray
+    points: np.ndarray
+    score: float
+
+
+class BlazeFace:
+    """The cheap search. `reach`: "short" (faces over about a sixth of the picture) or "full" (a tenth).
+
+    >>> import numpy
+    >>> BlazeFace()(numpy.zeros((120, 160, 3), numpy.uint8))
+    []
+    """
+
+    def __init__(self, reach: str = "short", threshold: float = 0.5):
+        name, self._side, strides = {
+            "short": ("face_detection_short_range.tflite", 128, (8, 8, 16, 16, 16, 16, 16, 16)),
+            "full": ("face_detection_full_range_sparse.tflite", 192, (4,)),
+        }[reach]
+        self._net = open_net(weights.path(name))
+        self._anchors = _blaze_anchors(self._side, strides)
+        self._logit = math.log(threshold / (1 - threshold))
+        self._canvas = np.zeros((1, self._side, self._side, 3), np.float32)
+
+    def __call__(self, frame: np.ndarray) -> list[Detection]:
+        """frame: (H, W, 3) uint8 RGB -> faces, best first."""
+        side = self._side
+        small, scale = _fit(frame, side, side)
+        height, width = small.shape[:2]
+        top, left = (side - height) // 2, (side - width) // 2
+        # Letter-boxed with black; black is -1 after the network's own scaling.
+        self._canvas.fill(-1.0)
+        self._canvas[0, top : top + height, left : left + width] = small * np.float32(1 / 127.5) - np.float32(1)
+        found = self._net(self._canvas)
+        scores, values = sorted((array[0] for array in found.values()), key=lambda array: array.shape[1])
+        keep = np.flatnonzero(scores[:, 0] > self._logit)
+        if not len(keep):
+            return []
+        values = values[keep]
+        centre = self._anchors[keep] + values[:, :2]
+        boxes = np.concatenate([centre - values[:, 2:4] / 2, centre + values[:, 2:4] / 2], axis=1)
+        points = values[:, 4:12].reshape(-1, 4, 2) + self._anchors[keep][:, None]
+        # Published order: eye, eye, nose, middle of the mouth, two ears. The mouth's corners are set
+        # beside its middle, half an eye distance apart along the eyes' line.
+        half = (points[:, 1] - points[:, 0]) * 0.45
+        points = np.stack([*points[:, :3].swapaxes(0, 1), points[:, 3] - half, points[:, 3] + half], axis=1)
+        probabilities = 1 / (1 + np.exp(-scores[keep, 0]))
+        return _best(_to_frame(boxes, scale, left, top), _to_frame(points, scale, left, top), probabilities)
+
+
+class RetinaFace:
+    """The wide search, at most 320x256 px (or 256x320 for upright pictures): faces from about 25 px of 640."""
+
+    LONG, SHORT = 320, 256
+
+    def __init__(self, threshold: float = 0.6):
+        self._path = weights.path("retinaface_mobilenet025.onnx")
+        self._threshold = threshold
+        self._forms: dict[tuple[int, int], tuple] = {}
+        self._form(self.SHORT, self.LONG)
+
+    def _form(self, height: int, width: int) -> tuple:
+        """The network compiled for one input size (about 0.3 s the first time), and its anchors."""
+        if (height, width) not in self._forms:
+            net = open_net(self._path, (1, 3, height, width))
+            self._forms[height, width] = net, _retina_anchors(height, width)
+        return self._forms[height, width]
+
+    def __call__(self, frame: np.ndarray) -> list[Detection]:
+        """frame: (H, W, 3) uint8 RGB -> faces, best first."""
+        upright = frame.shape[0] > frame.shape[1]
+        height, width = (self.LONG, self.SHORT) if upright else (self.SHORT, self.LONG)
+        net, anchors = self._form(height, width)
+        small, scale = _fit(frame, height, width)
+        canvas = np.zeros((1, 3, height, width), np.float32)
+        # The network was trained on BGR minus the mean colour (104, 117, 123 of ImageNet in BGR).
+        canvas[0, :, : small.shape[0], : small.shape[1]] = (small[..., ::-1] - _RETINA_MEAN).transpose(2, 0, 1)
+        found = net(canvas)
+        scores = found["conf"][0, :, 1]
+        keep = np.flatnonzero(scores > self._threshold)
+        if not len(keep):
+            return []
+        centre, size = anchors[keep, :2], anchors[keep, 2:]
+        offsets = found["loc"][0, keep]
+        middle = centre + offsets[:, :2] * 0.1 * size
+        extent = size * np.exp(offsets[:, 2:] * 0.2)
+        boxes = np.concatenate([middle - extent / 2, middle + extent / 2], axis=1)
+        points = centre[:, None] + found["landmarks"][0, keep].reshape(-1, 5, 2) * 0.1 * size[:, None]
+        return _best(_to_frame(boxes, scale, 0, 0), _to_frame(points, scale, 0, 0), scores[keep])
+
+
+_RETINA_MEAN = np.array([104, 117, 123], np.float32)
+
+
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of one (4,) box with (N, 4) boxes -> (N,)."""
+    low = np.maximum(box[:2], boxes[:, :2])
+    high = np.minimum(box[2:], boxes[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+    return shared / np.maximum(areas - shared, 1e-6)
+
+
+def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
+    """One detection per face: the best box of each heap, averaged over the heap by score (as BlazeFace does)."""
+    found = []
+    left = np.argsort(-scores)
+    while len(left):
+        heap = overlap(boxes[left[0]], boxes[left]) > OVERLAP
+        heap[0] = True
+        members = left[heap]
+        share = (scores[members] / scores[members].sum()).astype(np.float32)
+        box = np.tensordot(share, boxes[members], 1).astype(np.float32)
+        mean_points = np.tensordot(share, points[members], 1).astype(np.float32)
+        found.append(Detection(box, mean_points, float(scores[left[0]])))
+        left = left[~heap]
+    return found
+
+
+def _fit(frame: np.ndarray, height: int, width: int) -> tuple[np.ndarray, float]:
+    """The picture made to fit into height x width, and small pixels per picture pixel."""
+    scale = min(height / frame.shape[0], width / frame.shape[1])
+    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
+    # Rows and columns are left out first: averaging all of a large picture costs more than the network.
+    step = max(1, int(0.5 / scale))
+    thin = frame[::step, ::step] if step > 1 else frame
+    return cv2.resize(thin, size, interpolation=cv2.INTER_AREA if scale * step < 1 else cv2.INTER_LINEAR), scale
+
+
+def _to_frame(points: np.ndarray, scale: float, left: int, top: int) -> np.ndarray:
+    """Coordinates (.., 2) or boxes (.., 4) of the small picture -> picture px."""
+    shift = np.array([left, top] * (points.shape[-1] // 2), np.float32)
+    return ((points - shift) / scale).astype(np.float32)
+
+
+def _blaze_anchors(side: int, strides: tuple[int, ...]) -> np.ndarray:
+    """(A, 2) float32: cell centres in px, `strides.count(s)` at each cell of stride s."""
+    rows = []
+    for stride in dict.fromkeys(strides):
+        cells = (np.arange(side // stride) + 0.5) * stride
+        y, x = np.meshgrid(cells, cells, indexing="ij")
+        rows.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), strides.count(stride), axis=0))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _retina_anchors(height: int, width: int) -> np.ndarray:
+    """(A, 4) float32: centre x, y and width, height in px; two sizes at each cell of strides 8, 16, 32."""
+    rows = []
+    for stride, sizes in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512))):
+        y, x = np.meshgrid(
+            (np.arange(math.ceil(height / stride)) + 0.5) * stride,
+            (np.arange(math.ceil(width / stride)) + 0.5) * stride,
+            indexing="ij",
+        )
+        for_cell = [np.stack([x.ravel(), y.ravel(), *np.full((2, x.size), size)], axis=1) for size in sizes]
+        rows.append(np.stack(for_cell, axis=1).reshape(-1, 4))
+    return np.concatenate(rows).astype(np.float32)

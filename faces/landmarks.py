@@ -1,0 +1,110 @@
+"""468 points of one face, from an upright crop around where it was a moment ago (FaceMesh)."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from faces import weights
+from faces.nets import open_net
+
+SIDE = 192  # px, input of the network
+MARGIN = 1.5  # side of the crop per longer side of the box around the points, as the network was trained
+
+_RIGHT_EYE = (33, 133)  # outer and inner corner; the eye at the left of the picture
+_LEFT_EYE = (362, 263)
+_NOSE = 4  # lies where the tip of the nose lies in the usual 68 points; 1 is 7 px of a 256 px crop lower
+_MOUTH = (61, 291)
+OVAL = np.array(
+    # The face's outline, clockwise from the middle of the hairline; chin at 152.
+    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
+    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """points: (468, 3) float32: x, y px of the picture, z in the same unit, nearer is smaller; presence in [0, 1];
+    blur: 0 (sharp) to 1."""
+
+    points: np.ndarray
+    presence: float
+    blur: float
+
+
+class FaceMesh:
+    """Fits the points inside a square turned with the face.
+
+    >>> import numpy
+    >>> mesh = FaceMesh()(numpy.zeros((64, 64, 3), numpy.uint8), numpy.array([[20., 20], [40, 20]]), (30., 30.), 40.)
+    >>> mesh.points.shape, mesh.presence < 0.5
+    ((468, 3), True)
+    """
+
+    def __init__(self):
+        self._net = open_net(weights.path("face_landmark.tflite"))
+
+    def __call__(
+        self, frame: np.ndarray, eyes: np.ndarray, centre: tuple[float, float], side: float
+    ) -> Mesh:
+        """frame: (H, W, 3) uint8 RGB; eyes: (2, 2) px, their line gives the turn; centre, side: the square in px."""
+        dx, dy = (eyes[1] - eyes[0]).tolist()
+        angle = math.atan2(dy, dx)
+        scale = SIDE / max(float(side), 1.0)
+        cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+        middle = (SIDE - 1) / 2
+        matrix = np.array(
+            [
+                [cos, sin, middle - cos * centre[0] - sin * centre[1]],
+                [-sin, cos, middle + sin * centre[0] - cos * centre[1]],
+            ]
+        )
+        crop = cv2.warpAffine(frame, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        found = self._net((crop * np.float32(1 / 255))[None])
+        logit, values = sorted((array.ravel() for array in found.values()), key=len)
+        points = values.reshape(-1, 3)
+        back = np.array([[cos, -sin], [sin, cos]], np.float32) / np.float32(scale * scale)
+        mesh = np.empty_like(points)
+        mesh[:, :2] = (points[:, :2] - matrix[:, 2].astype(np.float32)) @ back.T
+        mesh[:, 2] = points[:, 2] / scale
+        return Mesh(mesh, 1 / (1 + math.exp(-float(logit[0]))), _blur(crop))
+
+
+def square(points: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Centre and side of the network's square around a mesh (N, 2 or 3), turned with it.
+
+    The box is measured along the eyes' line, so that a tilted head is not given a larger square.
+    """
+    eyes = five(points)[:2]
+    angle = math.atan2(*(eyes[1] - eyes[0]).tolist()[::-1])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], np.float32)
+    upright = points[:, :2] @ turn
+    low, high = upright.min(axis=0), upright.max(axis=0)
+    centre = turn @ ((low + high) / 2)
+    return (float(centre[0]), float(centre[1])), float((high - low).max()) * MARGIN
+
+
+def five(points: np.ndarray) -> np.ndarray:
+    """(468, 2 or 3) -> (5, 2): middle of each eye, tip of the nose, corners of the mouth."""
+    xy = points[:, :2]
+    return np.stack(
+        [xy[list(_RIGHT_EYE)].mean(axis=0), xy[list(_LEFT_EYE)].mean(axis=0), xy[_NOSE], *xy[list(_MOUTH)]]
+    ).astype(np.float32)
+
+
+def pose(points: np.ndarray) -> tuple[float, float, float]:
+    """(468, 3) -> yaw, pitch, roll in degrees: right, down and clockwise in the picture are positive."""
+    across = points[263] - points[33]
+    down = points[152] - points[10]
+    yaw = math.degrees(math.atan2(float(across[2]), math.hypot(float(across[0]), float(across[1]))))
+    pitch = math.degrees(math.atan2(-float(down[2]), math.hypot(float(down[0]), float(down[1]))))
+    roll = math.degrees(math.atan2(float(across[1]), float(across[0])))
+    return yaw, pitch, roll
+
+
+def _blur(crop: np.ndarray) -> float:
+    """0 for a sharp face, 1 for one without any edge; measured at half size, where noise counts less."""
+    grey = cv2.cvtColor(cv2.resize(crop, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    spread = float(cv2.Laplacian(grey[24:72, 24:72], cv2.CV_16S).std())
+    return 1 / (1 + (spread / 8) ** 2)

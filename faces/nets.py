@@ -1,0 +1,89 @@
+"""Runs one small network on one thread: OpenVINO where it is installed, ONNX Runtime otherwise.
+
+A face network takes 1 to 8 ms: waking a second thread costs more than it gives, and the generator
+and the browser want the other core.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from livetoon.errors import EngineError, ModelError
+
+
+class Net(Protocol):
+    """x: float32 in the layout of the file -> every output by name, float32, valid until the next call."""
+
+    def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def open_net(path: Path, shape: tuple[int, ...] | None = None) -> Net:
+    """Open a .tflite or .onnx file; `shape` fixes the one input of a network that takes any size.
+
+    Raises ModelError when the file cannot be read, EngineError when nothing here can run it.
+    """
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        if path.suffix != ".onnx":
+            raise EngineError(f"{path.name} needs OpenVINO; install it with: pip install openvino") from None
+        return OnnxRuntimeNet(path, shape)
+    return OpenVinoNet(path, shape)
+
+
+class OpenVinoNet:
+    """One compiled network with one request of its own: not to be called from two threads at once."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
+        import openvino
+
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            if shape:
+                model.reshape(list(shape))
+        except RuntimeError as error:
+            raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": 1,
+                "INFERENCE_NUM_THREADS": 1,
+                # A pinned thread waits for its core while a browser computes on it.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self._request = compiled.create_infer_request()
+        self._input = compiled.input(0)
+        self._names = [output.any_name for output in compiled.outputs]
+
+    def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        found = self._request.infer({self._input: x}, share_inputs=True, share_outputs=True)
+        return {name: found[name] for name in self._names}
+
+
+class OnnxRuntimeNet:
+    """The same contract on ONNX Runtime, for .onnx files."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise EngineError(
+                f"{path.name} needs OpenVINO or ONNX Runtime; install one with: pip install openvino"
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no public base class
+            raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
+        self._input = self._session.get_inputs()[0].name
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))

@@ -1,0 +1,289 @@
+"""Follows faces from frame to frame, and never forgets one it has just seen.
+
+Each frame is searched before anything of it is shown: by the cheap detector, or by the wide one every fifth
+frame and while a face is missing. A face that was found is then fitted (468 points) in the square where it
+was a moment ago; one that cannot be fitted, or is one too many to draw, is still reported so that the caller
+hides it.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from faces.detect import BlazeFace, Detection, RetinaFace, overlap
+from faces.face import Face
+from faces.landmarks import FaceMesh, Mesh, five, pose, square
+from faces.smooth import OneEuro
+
+WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
+PRESENT = 0.5  # presence of the mesh below which the face counts as not fitted
+KEEP_S = 0.5  # a lost face stays covered: about the time a head needs to turn away and back
+FADE_S = 0.25  # and then its cover fades
+COAST_S = 0.3  # a lost face moves on at its last speed, which falls to a third in this time
+UNSUPPORTED_S = 1.5  # a mesh that no search confirms for this long has settled on something else
+SAME = 0.25  # overlap of boxes from which a detection belongs to a track
+TWINS = 0.55  # overlap of two tracks' boxes from which they follow one face
+JUMP = 0.5  # eye distances between fit and filter from which the filter starts anew
+GROWTH = 1.7  # a face does not grow or shrink by more between two frames
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `Tracker.update` found. faces: fitted ones first, oldest track first; search_ms, landmarks_ms: time taken."""
+
+    faces: list[Face]
+    search_ms: float
+    landmarks_ms: float
+
+
+@dataclass
+class _Track:
+    number: int
+    box: np.ndarray
+    last_seen: float
+    last_found: float  # by a search, not only by the fit
+    score: float
+    mesh: Mesh | None = None
+    filter: OneEuro = field(default_factory=OneEuro)
+    points: np.ndarray | None = None
+    shift: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
+
+
+class Tracker:
+    """Owns the detectors, the mesh and the tracks of one video; one call at a time.
+
+    >>> import numpy
+    >>> Tracker().update(numpy.zeros((120, 160, 3), numpy.uint8), 0.0).faces
+    []
+    """
+
+    def __init__(self, max_faces: int = 4, finders: "Finders | None" = None):
+        self._max_faces = max_faces
+        self._finders = finders or Finders()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every face, as for a new video; the networks stay open."""
+        self._tracks: list[_Track] = []
+        self._next_number = 0
+        self._frames = 0
+        self._shape: tuple[int, int] | None = None
+
+    def update(self, frame: np.ndarray, t: float) -> Seen:
+        """frame: (H, W, 3) uint8 RGB at `t` seconds -> every face in it, and those lost a moment ago."""
+        watch = _Watch()
+        self._follow_size(frame.shape[:2])
+        missing = any(track.last_seen < self._last_t for track in self._tracks) if self._frames else False
+        wide = self._frames % WIDE_EVERY == 0 or (missing and self._frames % 2 == 0)
+        with watch.search:
+            found = self._finders.wide(frame) if wide else self._finders.near(frame)
+        unfitted = self._fit_tracks(frame, t, found, watch)
+        if unfitted and not wide:
+            with watch.search:
+                found += self._finders.wide(frame)
+            self._fit_tracks(frame, t, found, watch, unfitted)
+        self._add_new(frame, t, found, watch)
+        self._drop(t)
+        self._frames += 1
+        self._last_t = t
+        tracks = sorted(self._tracks, key=lambda track: (track.mesh is None, track.number))
+        return Seen([_face(track, t) for track in tracks], watch.search.ms, watch.landmarks.ms)
+
+    def _follow_size(self, shape: tuple[int, int]) -> None:
+        """A camera that changes size in the middle shows the same faces: scale what is known of them."""
+        if self._shape and self._shape != shape:
+            scale = np.array([shape[1] / self._shape[1], shape[0] / self._shape[0]], np.float32)
+            for track in self._tracks:
+                track.box = track.box * np.tile(scale, 2)
+                track.shift = track.shift * scale
+                track.filter.reset()
+                if track.mesh is not None:
+                    points = track.mesh.points * np.append(scale, scale.mean())
+                    track.mesh = Mesh(points.astype(np.float32), track.mesh.presence, track.mesh.blur)
+                    track.points = track.points * scale
+        self._shape = shape
+
+    def _fit_tracks(
+        self, frame: np.ndarray, t: float, found: list[Detection], watch: "_Watch", tracks: "list[_Track] | None" = None
+    ) -> "list[_Track]":
+        """Refit the given tracks (all, if none are given); returns those that were drawn and could not be fitted."""
+        failed = []
+        for track in list(self._tracks) if tracks is None else tracks:
+            match = _match(_moved_box(track, t), found)
+            if track.mesh is None:
+                if match is not None:
+                    _see(track, match, t)
+                continue
+            with watch.landmarks:
+                centre, side = square(track.mesh.points)
+                shift = _drift(track, t)
+                mesh = self._finders.fit(
+                    frame, five(track.mesh.points)[:2], (centre[0] + float(shift[0]), centre[1] + float(shift[1])), side
+                )
+                good = _plausible(mesh, track.mesh)
+                if not good and match is not None:
+                    mesh = self._finders.fit_detection(frame, match)
+                    good = mesh.presence > PRESENT
+            if good:
+                _take(track, mesh, t, match is not None)
+            else:
+                failed.append(track)
+        return failed
+
+    def _add_new(self, frame: np.ndarray, t: float, found: list[Detection], watch: "_Watch") -> None:
+        """Detections that belong to no track become tracks; faces that could not be drawn so far get another try."""
+        for detection in found:
+            known = [track for track in self._tracks if _belongs(_moved_box(track, t), detection)]
+            blind = [track for track in known if track.mesh is None]
+            if known and not blind:
+                continue
+            track = blind[0] if blind else _Track(self._next_number, detection.box, t, t, detection.score)
+            if not blind:
+                self._next_number += 1
+                self._tracks.append(track)
+            _see(track, detection, t)
+            if not self._has_room(track):
+                continue
+            with watch.landmarks:
+                mesh = self._finders.fit_detection(frame, detection)
+            if mesh.presence > PRESENT:
+                _take(track, mesh, t, True)
+
+    def _has_room(self, track: _Track) -> bool:
+        """Whether `track` may be drawn; a clearly larger face takes the place of the smallest one."""
+        drawn = [other for other in self._tracks if other.mesh is not None]
+        if len(drawn) < self._max_faces:
+            return True
+        smallest = min(drawn, key=lambda other: _side(other.box)) if drawn else None
+        if smallest is None or _side(track.box) < 1.5 * _side(smallest.box):
+            return False
+        smallest.mesh = smallest.points = None
+        smallest.filter.reset()
+        return True
+
+    def _drop(self, t: float) -> None:
+        """Forget faces lost too long, meshes that no search confirms, and the younger of two tracks on one face."""
+        kept: list[_Track] = []
+        for track in sorted(self._tracks, key=lambda track: (t - track.last_seen > 0, track.mesh is None, track.number)):
+            limit = KEEP_S + FADE_S if track.mesh is not None else KEEP_S
+            lost = t - track.last_seen > limit or t - track.last_found > UNSUPPORTED_S + limit
+            box = _moved_box(track, t)
+            twin = any(float(overlap(box, _moved_box(other, t)[None])[0]) > TWINS for other in kept)
+            if not lost and not twin:
+                kept.append(track)
+        self._tracks = kept
+
+
+class Finders:
+    """The three networks; several trackers may share them when they are called in turn."""
+
+    def __init__(self, near: BlazeFace | None = None, wide: "RetinaFace | BlazeFace | None" = None):
+        self.near = near or BlazeFace()
+        self.wide = wide or RetinaFace()
+        self.fit = FaceMesh()
+
+    def fit_detection(self, frame: np.ndarray, detection: Detection) -> Mesh:
+        """The mesh from a detection alone, for a face that has no previous frame."""
+        left, top, right, bottom = (float(value) for value in detection.box)
+        side = max(right - left, bottom - top) * 1.5
+        return self.fit(frame, detection.points[:2], ((left + right) / 2, (top + bottom) / 2), side)
+
+
+class _Watch:
+    """Two stop watches for one update."""
+
+    def __init__(self):
+        self.search, self.landmarks = _Lap(), _Lap()
+
+
+class _Lap:
+    def __init__(self):
+        self.ms = 0.0
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_):
+        self.ms += (time.perf_counter() - self._start) * 1000
+
+
+def _see(track: _Track, detection: Detection, t: float) -> None:
+    """A face known by its box alone was found again."""
+    centres = detection.points.mean(axis=0, keepdims=True)
+    track.filter(centres, t)
+    track.box, track.points, track.score = detection.box, detection.points, detection.score
+    track.last_seen = track.last_found = t
+    track.shift = np.zeros(2, np.float32)
+
+
+def _take(track: _Track, mesh: Mesh, t: float, found: bool) -> None:
+    """A face was fitted."""
+    points = five(mesh.points)
+    if track.mesh is None or _jumped(track.points, points):
+        track.filter.reset()
+    track.mesh, track.points = mesh, track.filter(points, t)
+    low, high = mesh.points[:, :2].min(axis=0), mesh.points[:, :2].max(axis=0)
+    track.box = np.concatenate([low, high]).astype(np.float32)
+    track.score, track.last_seen = mesh.presence, t
+    if found:
+        track.last_found = t
+    track.shift = np.zeros(2, np.float32)
+
+
+def _jumped(before: np.ndarray, now: np.ndarray) -> bool:
+    eyes = float(np.linalg.norm(now[1] - now[0]))
+    return float(np.linalg.norm(now.mean(axis=0) - before.mean(axis=0))) > JUMP * eyes
+
+
+def _plausible(mesh: Mesh, before: Mesh) -> bool:
+    """Whether a fit is a face, and one that the fit before can have become."""
+    if mesh.presence <= PRESENT or not np.isfinite(mesh.points).all():
+        return False
+    growth = float(np.ptp(mesh.points[:, 1])) / max(float(np.ptp(before.points[:, 1])), 1e-3)
+    return 1 / GROWTH < growth < GROWTH
+
+
+def _drift(track: _Track, t: float) -> np.ndarray:
+    """(2,) px: how far a face has moved since it was last seen, at its last speed, which dies away."""
+    unseen = t - track.last_seen
+    return track.filter.velocity * np.float32(COAST_S * (1 - np.exp(-unseen / COAST_S)))
+
+
+def _moved_box(track: _Track, t: float) -> np.ndarray:
+    return track.box + np.tile(_drift(track, t), 2)
+
+
+def _side(box: np.ndarray) -> float:
+    return float(max(box[2] - box[0], box[3] - box[1]))
+
+
+def _belongs(box: np.ndarray, detection: Detection) -> bool:
+    """Overlapping, or its middle inside: detectors and mesh do not box a turned face alike."""
+    if float(overlap(box, detection.box[None])[0]) > SAME:
+        return True
+    x, y = detection.points.mean(axis=0)
+    return bool(box[0] < x < box[2] and box[1] < y < box[3])
+
+
+def _match(box: np.ndarray, found: list[Detection]) -> Detection | None:
+    near = [detection for detection in found if _belongs(box, detection)]
+    return max(near, key=lambda detection: float(overlap(box, detection.box[None])[0]), default=None)
+
+
+def _face(track: _Track, t: float) -> Face:
+    shift = _drift(track, t)
+    points = track.points + shift
+    eyes = float(np.linalg.norm(points[1] - points[0]))
+    fitted = track.mesh is not None
+    return Face(
+        box=track.box + np.tile(shift, 2),
+        points=points,
+        score=track.score,
+        size=eyes * 2.2,
+        track=track.number,
+        landmarks=track.mesh.points[:, :2] + shift if fitted else np.zeros((0, 2), np.float32),
+        pose=pose(track.mesh.points) if fitted else (0.0, 0.0, 0.0),
+        blur=track.mesh.blur if fitted else 0.0,
+        unseen_s=max(0.0, t - track.last_seen),
+    )
