@@ -1,0 +1,1 @@
+"""Live video: a camera comes in over WebRTC, the cartoon goes back; and the same for files (`convert`)."""

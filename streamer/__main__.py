@@ -1,0 +1,150 @@
+"""`livetoon`, `python -m streamer`: the server that turns a browser's camera into a cartoon."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from livetoon import __version__, cli
+from livetoon.errors import UsageError
+
+DESCRIPTION = """Turn a camera into a live cartoon in the browser.
+
+Starts a web server; open the address that it prints and press Start. Nothing is stored."""
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options of the server."""
+    made = cli.parser("livetoon", DESCRIPTION, "livetoon --port 8080 --codec vp8")
+    made.add_argument("--version", action="version", version=f"livetoon {__version__}")
+    web = made.add_argument_group("address")
+    web.add_argument("--host", default="localhost", help="address to listen on; 0.0.0.0: the whole network (localhost)")
+    web.add_argument("--port", type=int, default=8080, help="port to listen on (8080)")
+    web.add_argument("--allow-host", metavar="NAME", action="append", default=[],
+                     help="a further name by which a page may call this server; addresses always may")
+    web.add_argument("--cert", type=Path, metavar="PEM", help="certificate for https")
+    web.add_argument("--key", type=Path, metavar="PEM", help="its key, when it is not in the same file")
+    web.add_argument("--self-signed", action="store_true",
+                     help="https with a certificate made at this start: for phones on the same network")
+    drawing = made.add_argument_group("drawing")
+    drawing.add_argument("--model", default="live", help="a model that came with livetoon, or a model folder (live)")
+    drawing.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
+    drawing.add_argument("--precision", default="auto", help="numbers it computes with: auto, f32, bf16, ... (auto)")
+    drawing.add_argument("--max-faces", type=int, default=4, metavar="N",
+                         help="faces drawn in one picture; further ones are covered (4)")
+    video = made.add_argument_group("video")
+    video.add_argument("--codec", default="h264", help="tried first: h264 or vp8 (h264)")
+    video.add_argument("--bitrate", type=float, default=2.0, metavar="MBPS",
+                       help="megabits a second at the start, both ways (2)")
+    video.add_argument("--max-bitrate", type=float, default=4.0, metavar="MBPS", help="never more than this (4)")
+    video.add_argument("--max-visitors", type=int, metavar="N",
+                       help="visitors at a time (as many as the machine carries, measured at start)")
+    video.add_argument("--ice", metavar="URL", action="append", default=[],
+                       help="a STUN or TURN server, for visitors beyond this network (none)")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until Ctrl-C; the exit code."""
+    return cli.run(_command, arguments(), argv)
+
+
+def _command(options: argparse.Namespace) -> int:
+    _check(options)
+    # Heavy from here on: `--help` and a wrong option answer without it.
+    import cv2
+
+    from streamer import encoders, server
+    from streamer.opening import defaults_of, generator_ms, open_runners, pipeline_maker, places
+    from streamer.pipeline import Settings
+    from streamer.session import Transport
+    from streamer.visitors import Visitors
+
+    _quieten(options.debug)
+    cv2.setNumThreads(1)  # a frame is small: handing parts of it to other threads costs more than it saves
+    transport = Transport(options.codec, round(options.bitrate * 1e6), tuple(options.ice))
+    names = _names(options)
+    tls = _tls(options, names)
+    sockets = server.listen(options.host, options.port)
+    runners = open_runners(options.model, options.backend, options.precision)
+    most = options.max_visitors or places(generator_ms(next(iter(runners.values()))), os.cpu_count() or 1)
+    about = {
+        "version": __version__,
+        "groups": list(runners),
+        "max_faces": options.max_faces,
+        "defaults": defaults_of(Settings()),
+    }
+
+    async def run() -> None:
+        make = pipeline_maker(runners, options.max_faces)
+        visitors = Visitors(make, Settings(), list(runners), transport, most)
+        await visitors.prepare()
+        app = server.application(visitors, about, names)
+        await server.serve(app, sockets, tls, lambda: _announce(options, sockets, secure=tls is not None))
+
+    with encoders.tuned(transport.start_bps, round(options.max_bitrate * 1e6)):
+        asyncio.run(run())
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not 0 <= options.port <= 65535:
+        raise UsageError(f"--port {options.port}: choose one from 1 to 65535.")
+    for flag, value in (("--max-visitors", options.max_visitors), ("--max-faces", options.max_faces)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} {value}: at least 1.")
+    if not 0.1 <= options.bitrate <= options.max_bitrate <= 50:
+        raise UsageError(
+            f"--bitrate {options.bitrate:g} --max-bitrate {options.max_bitrate:g}: from 0.1 to 50, the first not above."
+        )
+    if options.key and not options.cert:
+        raise UsageError("--key: give the certificate too, with --cert.")
+    if options.cert and options.self_signed:
+        raise UsageError("--cert and --self-signed: choose one of them.")
+    for url in options.ice:
+        if url.split(":")[0] not in ("stun", "turn", "turns"):
+            raise UsageError(f"--ice {url}: begins with stun:, turn: or turns:, as in stun:stun.example.org:3478.")
+
+
+def _quieten(debug: bool) -> None:
+    """aiortc and aioice tell every packet's story."""
+    for name in ("aiortc", "aioice", "libav"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.ERROR)
+
+
+def _names(options: argparse.Namespace) -> frozenset[str]:
+    own = {socket.gethostname().lower(), socket.getfqdn().lower()} if not _is_loopback(options.host) else set()
+    return frozenset({"localhost", options.host.lower(), *own, *(name.lower() for name in options.allow_host)})
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _tls(options: argparse.Namespace, names: frozenset[str]) -> ssl.SSLContext | None:
+    from streamer import tls
+
+    if options.self_signed:
+        return tls.self_signed(names)
+    return tls.context_of(options.cert, options.key) if options.cert else None
+
+
+def _announce(options: argparse.Namespace, sockets: Sequence[socket.socket], secure: bool) -> None:
+    from streamer.tls import own_addresses
+
+    port, scheme = sockets[0].getsockname()[1], "https" if secure else "http"
+    host = options.host
+    if host in ("0.0.0.0", "::"):
+        host = next((str(address) for address in own_addresses() if not address.is_loopback), "localhost")
+        if not secure:
+            print("Other devices may open the page, but browsers give it a camera only with --self-signed or --cert.")
+    shown = f"[{host}]" if ":" in host else host
+    print(f"livetoon is at {scheme}://{shown}:{port} (Ctrl-C stops)", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,55 @@
+"""From a model's name to pipelines: what the server and `convert` open before they begin."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from engine import manifest
+from engine.runner import Runner, open_runner
+from streamer.media import Process
+from streamer.pipeline import Pipeline
+
+WARM_UP_CALLS = 3
+TIMED_CALLS = 5
+
+
+def open_runners(model: str, backend: str = "auto", precision: str = "auto") -> dict[str, Runner]:
+    """Group -> runner for every group of `model`, the basic one first.
+
+    ModelError for files that are missing or altered, EngineError or UsageError for a backend that cannot be had.
+    """
+    groups = manifest.read(manifest.find(model)).groups
+    return {group: open_runner(model, group, backend, precision) for group in groups}
+
+
+def pipeline_maker(runners: Mapping[str, Runner], max_faces: int) -> Callable[[], Process]:
+    """Makes the `process` of one pipeline per visitor; the pipelines share the runners."""
+    return lambda: Pipeline(runners, list(runners), max_faces=max_faces).process
+
+
+def generator_ms(runner: Runner) -> float:
+    """Median milliseconds of one crop, after a warm-up."""
+    crops = np.zeros((1, runner.spec.size, runner.spec.size, 3), np.uint8)
+    times: list[float] = []
+    for _ in range(WARM_UP_CALLS + TIMED_CALLS):
+        began = time.perf_counter()
+        runner(crops)
+        times.append((time.perf_counter() - began) * 1000)
+    return float(np.median(times[WARM_UP_CALLS:]))
+
+
+def places(generator: float, cores: int, own_browser: bool = True) -> int:
+    """How many visitors `cores` carry at 20 pictures a second, when one crop takes `generator` ms; at least one.
+
+    A visitor costs the generator, 8 ms for faces and paste, 10 ms for video and network, 20 times a second. 15 % of
+    the machine stay free, or the delay grows; a browser on this machine takes half a core.
+    """
+    carried = cores * 850 - (500 if own_browser else 0)
+    return max(1, int(carried / (20 * (generator + 18))))
+
+
+def defaults_of(settings: Any) -> dict[str, Any]:
+    """What a page must show at first."""
+    return {"group": settings.group, "strength": settings.strength, "tone": settings.tone}

@@ -1,0 +1,291 @@
+// The page: its states, its controls and its figures.
+
+import { closeCamera, listCameras, openCamera, resizeCamera } from "./camera.js";
+import { Connection } from "./connection.js";
+import { DelayMeter } from "./delay.js";
+import { Failure, cameraGone, hints } from "./sentences.js";
+
+const byId = (id) => document.getElementById(id);
+const page = document.body;
+const cartoon = byId("cartoon");
+const cameraView = byId("camera-view");
+
+const RETRY_MS = [500, 1000, 2000, 4000]; // then every 4 s
+const FULL_RETRY_MS = 3000;
+const HINT_AFTER = 3; // reports of half a second without a face: a turned head is no news
+
+const STATUS = {
+  idle: "Ready", starting: "Starting", running: "Live", waiting: "Waiting", failed: "Stopped",
+};
+
+let about = { groups: [], max_faces: 4, defaults: {} };
+let stream = null;
+let connection = null;
+let meter = new DelayMeter();
+let attempt = 0; // a new number makes everything that an older start still awaits void
+let faceless = 0;
+let lastReport = null;
+
+function show(state, text = "") {
+  page.dataset.state = state;
+  byId("status").textContent = STATUS[state];
+  byId("waiting-text").textContent = text;
+  for (const id of ["snapshot", "fullscreen", "stop"]) byId(id).disabled = state !== "running";
+  if (state !== "running") {
+    byId("hint").textContent = "";
+    for (const id of ["fps", "delay", "faces"]) byId(id).textContent = "–";
+  }
+}
+
+function fail(failure) {
+  byId("failure-title").textContent = failure.title;
+  byId("failure-text").textContent = failure.text;
+  show("failed");
+  byId("again").focus();
+}
+
+/* Starting, stopping, starting again */
+
+async function start(retries = 0) {
+  const mine = ++attempt;
+  const stale = () => mine !== attempt;
+  show("starting", stream ? "Connecting…" : "Asking for the camera…");
+  try {
+    if (!stream?.active) {
+      const opened = await openCamera(byId("camera").value, ...wantedSize());
+      if (stale()) return closeCamera(opened);
+      useCamera(opened);
+    }
+    show("starting", "Connecting…");
+    await connect(stale);
+  } catch (error) {
+    if (stale()) return;
+    hangUp();
+    const failure = error instanceof Failure ? error : new Failure("Something went wrong", `${error.message}. Reload the page.`);
+    if (failure.full || failure.retry) retryLater(failure, retries);
+    else {
+      releaseCamera();
+      fail(failure);
+    }
+  }
+}
+
+async function connect(stale) {
+  meter = new DelayMeter();
+  lastReport = null;
+  connection = new Connection({
+    cartoon: (incoming) => { cartoon.srcObject = incoming; },
+    statistics: (message) => !stale() && report(message),
+    pong: ({ page: left, server }) => meter.clock(left, server, performance.now()),
+    refused: (sentence) => { byId("hint").textContent = sentence; },
+    lost: (failure) => !stale() && retryLater(failure, 0),
+  });
+  await connection.open(stream);
+  if (stale()) return;
+  sendSettings();
+  watchCartoon(stale);
+}
+
+function retryLater(failure, retries) {
+  hangUp();
+  const mine = ++attempt;
+  const wait = failure.full ? FULL_RETRY_MS : RETRY_MS[Math.min(retries, RETRY_MS.length - 1)];
+  show("waiting", `${failure.title}. ${failure.text}`);
+  setTimeout(() => mine === attempt && start(retries + 1), wait);
+}
+
+function stop() {
+  ++attempt;
+  hangUp();
+  releaseCamera();
+  if (document.fullscreenElement) document.exitFullscreen();
+  show("idle");
+  byId("start").focus();
+}
+
+function hangUp() {
+  connection?.close();
+  connection = null;
+  cartoon.srcObject = null;
+}
+
+/* The camera */
+
+function wantedSize() {
+  return byId("size").value.split("x").map(Number);
+}
+
+function useCamera(opened) {
+  closeCamera(stream);
+  stream = opened;
+  cameraView.srcObject = opened;
+  const track = opened.getVideoTracks()[0];
+  track.contentHint = "motion";
+  track.addEventListener("ended", () => {
+    if (stream !== opened) return;
+    ++attempt;
+    hangUp();
+    releaseCamera();
+    fail(cameraGone());
+  });
+  fillCameras();
+}
+
+function releaseCamera() {
+  closeCamera(stream);
+  stream = null;
+  cameraView.srcObject = null;
+}
+
+async function fillCameras() {
+  const select = byId("camera");
+  const used = stream?.getVideoTracks()[0]?.getSettings().deviceId ?? select.value;
+  const options = (await listCameras()).filter(({ id }) => id).map(({ id, label }) => new Option(label, id));
+  select.replaceChildren(...(options.length ? options : [new Option("The usual camera", "")]));
+  if (options.some(({ value }) => value === used)) select.value = used;
+}
+
+async function changeCamera() {
+  if (!stream) return;
+  try {
+    const opened = await openCamera(byId("camera").value, ...wantedSize());
+    await connection?.replace(opened);
+    useCamera(opened);
+  } catch (failure) {
+    byId("hint").textContent = `${failure.title}. ${failure.text}`;
+    fillCameras();
+  }
+}
+
+/* What the server says */
+
+function report(message) {
+  meter.statistics(message);
+  const now = performance.now();
+  if (lastReport) {
+    const seconds = (message.server - lastReport.server) / 1000;
+    byId("fps").textContent = ((message.sent - lastReport.sent) / seconds).toFixed(0);
+  }
+  // Two seconds of it: single frames come and go.
+  if (!lastReport || message.server - lastReport.server > 2000) lastReport = message;
+  connection?.timing().then(({ encode, roundTrip }) => meter.uplink(encode, roundTrip));
+  const delay = meter.take();
+  byId("delay").textContent = delay === null ? "–" : `${Math.max(0, Math.round(delay))} ms`;
+  byId("faces").textContent = message.received ? message.faces : "–";
+  faceless = message.faces || !message.received ? 0 : faceless + 1;
+  byId("hint").textContent = message.trouble
+    ?? (faceless >= HINT_AFTER ? hints.none
+      : message.faces > about.max_faces ? hints.crowd(message.faces, about.max_faces) : "");
+  page.dataset.reportedAt = now.toFixed(0);
+  fillStages(message.stages);
+}
+
+function fillStages(stages) {
+  const body = byId("stages");
+  const most = Math.max(1, ...Object.values(stages));
+  body.replaceChildren(...Object.entries(stages).map(([name, milliseconds]) => {
+    const row = document.createElement("tr");
+    const head = Object.assign(document.createElement("th"), { scope: "row", textContent: name });
+    const bar = document.createElement("td");
+    const fill = document.createElement("div");
+    fill.style.width = `${(100 * milliseconds) / most}%`;
+    bar.append(fill);
+    const figure = Object.assign(document.createElement("td"), { textContent: `${milliseconds.toFixed(1)} ms` });
+    row.append(head, bar, figure);
+    return row;
+  }));
+}
+
+function watchCartoon(stale) {
+  const onFrame = (now, { rtpTimestamp }) => {
+    if (stale()) return;
+    if (page.dataset.state !== "running") show("running");
+    if (rtpTimestamp !== undefined) meter.shown(rtpTimestamp, performance.now());
+    cartoon.requestVideoFrameCallback(onFrame);
+  };
+  if (cartoon.requestVideoFrameCallback) cartoon.requestVideoFrameCallback(onFrame);
+  else cartoon.addEventListener("playing", () => !stale() && show("running"), { once: true });
+}
+
+/* Controls */
+
+function sendSettings() {
+  const group = document.querySelector("input[name=group]:checked")?.value ?? "auto";
+  const strength = Number(byId("strength").value);
+  const tone = Number(byId("tone").value);
+  byId("strength-value").textContent = `${Math.round(strength * 100)} %`;
+  byId("tone-value").textContent = `${Math.round(tone * 100)} %`;
+  connection?.send({ type: "settings", group, strength, tone });
+}
+
+function fillGroups() {
+  const spoken = (group) => (group[0].toUpperCase() + group.slice(1)).replaceAll("-", " ");
+  byId("group-chips").replaceChildren(...["auto", ...about.groups].map((group) => {
+    const label = document.createElement("label");
+    const input = Object.assign(document.createElement("input"),
+      { type: "radio", name: "group", value: group, checked: group === about.defaults.group });
+    const text = Object.assign(document.createElement("span"),
+      { textContent: group === "auto" ? "By itself" : spoken(group) });
+    label.append(input, text);
+    return label;
+  }));
+}
+
+function snapshot() {
+  const canvas = document.createElement("canvas");
+  canvas.width = cartoon.videoWidth;
+  canvas.height = cartoon.videoHeight;
+  const drawing = canvas.getContext("2d");
+  if (byId("mirror").checked) {
+    drawing.translate(canvas.width, 0);
+    drawing.scale(-1, 1);
+  }
+  drawing.drawImage(cartoon, 0, 0);
+  canvas.toBlob((blob) => {
+    const time = new Date().toISOString().slice(0, 19).replace("T", " ").replaceAll(":", ".");
+    const link = Object.assign(document.createElement("a"), {
+      href: URL.createObjectURL(blob), download: `livetoon ${time}.png`,
+    });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    byId("status").textContent = "Snapshot saved";
+    setTimeout(() => { byId("status").textContent = STATUS[page.dataset.state]; }, 2000);
+  }, "image/png");
+}
+
+function toggleFullscreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (byId("stage").requestFullscreen) byId("stage").requestFullscreen();
+  else cartoon.webkitEnterFullscreen?.();
+}
+
+byId("start").addEventListener("click", () => start());
+byId("again").addEventListener("click", () => start());
+byId("cancel").addEventListener("click", stop);
+byId("stop").addEventListener("click", stop);
+byId("snapshot").addEventListener("click", snapshot);
+byId("fullscreen").addEventListener("click", toggleFullscreen);
+byId("settings").addEventListener("submit", (event) => event.preventDefault());
+byId("groups").addEventListener("change", sendSettings);
+byId("strength").addEventListener("input", sendSettings);
+byId("tone").addEventListener("input", sendSettings);
+byId("camera").addEventListener("change", changeCamera);
+byId("size").addEventListener("change", () => resizeCamera(stream, ...wantedSize()).catch(() => {}));
+byId("mirror").addEventListener("change", (event) => byId("stage").classList.toggle("mirrored", event.target.checked));
+byId("preview").addEventListener("change", (event) => byId("stage").classList.toggle("alone", !event.target.checked));
+cartoon.addEventListener("resize", () => {
+  if (cartoon.videoWidth) byId("stage").style.aspectRatio = `${cartoon.videoWidth} / ${cartoon.videoHeight}`;
+});
+navigator.mediaDevices?.addEventListener("devicechange", fillCameras);
+// Gives the place back at once; a page that comes back from the browser's cache starts anew.
+window.addEventListener("pagehide", stop);
+
+byId("stage").classList.add("mirrored");
+fetch("about").then((response) => response.json()).then((answer) => { about = answer; }).catch(() => {}).finally(() => {
+  byId("strength").value = about.defaults.strength ?? 1;
+  byId("tone").value = about.defaults.tone ?? 0;
+  fillGroups();
+  sendSettings();
+  fillCameras();
+  show("idle");
+});
