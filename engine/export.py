@@ -1,0 +1,254 @@
+"""From a trained generator to a model folder: one small ONNX graph per group, the weights once, all of it proven.
+
+    fold      batch normalization into the convolutions (in float64)
+    export    torch -> ONNX, opset 18, batch free unless `--batch` fixes it
+    rewrite   exact, see rewrite.py; only Conv, Relu, Add, Sigmoid, DepthToSpace (and Cast of weights) remain
+    pack      float16 weights, what the groups share stored once
+    prove     every graph in ONNX Runtime against torch on the same crops, before it takes its place
+
+Input `crop` (N, 3, S, S) float32 RGB in [-1, 1]; output `rgba` (N, 4, S, S) float32 in [0, 1].
+The only file of the engine that needs torch.
+"""
+
+import argparse
+import copy
+import io
+import itertools
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from engine import manifest, pack, rewrite
+from livetoon import cli
+from livetoon.errors import ModelError, UsageError
+from livetoon.files import sha256
+from trainer.checkpoint import load_generator
+
+LICENCE = "weights: research and non-commercial use only, see MODEL_CARD.md"
+CARD = "MODEL_CARD.md"
+OPSET = 18
+LEAST_PSNR_DB = 50.0  # float16 weights cost about 70 dB; below this a crop would visibly differ
+KINDS = {"Conv", "Relu", "Add", "Sigmoid", "DepthToSpace", "Cast"}
+
+
+def export(
+    generator: nn.Module,
+    folder: str | os.PathLike,
+    name: str | None = None,
+    size: int = 256,
+    batch: int | None = None,
+    licence: str = LICENCE,
+    report: Callable[[str], None] = print,
+) -> manifest.Manifest:
+    """Write `generator` (`groups`, `settings` and `logits(x, group)` as in trainer.networks) as a model folder.
+
+    size: side S of a crop in px. batch: crops per call, None for any number. Files that stand in `folder` are
+    replaced only when every new graph agrees with torch; ModelError tells which one does not.
+    """
+    folder = Path(folder)
+    name = name or folder.name
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch {batch}: expected 1 or more")
+    if size < 16 or size % 16:
+        raise UsageError(f"--size {size}: expected a multiple of 16")
+    folded = fold(generator)
+    models = {}
+    for group in generator.groups:
+        report(f"{group}: exporting")
+        models[group] = graph_of(folded, group, size, batch, name=f"{name}/{group}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
+        made = Path(made)
+        pack.write({manifest.graph_name(group): model for group, model in models.items()}, made, manifest.WEIGHTS)
+        for group in generator.groups:
+            prove(generator, made / manifest.graph_name(group), group, size, batch, report)
+        files = sorted(path.name for path in made.iterdir())
+        described = manifest.Manifest(
+            name=name,
+            network=generator.network_name,
+            groups=tuple(generator.groups),
+            size=size,
+            batch=batch,
+            licence=licence,
+            files={file: sha256(made / file) for file in files},
+            nodes={group: len(model.graph.node) for group, model in models.items()},
+        )
+        for old in folder.glob("*.onnx"):
+            if old.name not in files:
+                old.unlink()
+        for file in files:
+            shutil.move(made / file, folder / file)
+    described.write(folder)
+    if not (folder / CARD).exists():
+        (folder / CARD).write_text(card(described), encoding="utf-8")
+    return described
+
+
+def fold(generator: nn.Module) -> nn.Module:
+    """A copy in eval mode whose batch normalizations are part of the convolutions before them."""
+    folded = copy.deepcopy(generator).double().eval()
+    for block in folded.modules():
+        if not isinstance(block, nn.Sequential):
+            continue
+        names = list(block._modules)
+        for first, second in itertools.pairwise(names):
+            convolution, norm = block._modules[first], block._modules[second]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                block._modules[first] = fuse_conv_bn_eval(convolution, norm)
+                block._modules[second] = nn.Identity()
+    return folded.float()
+
+
+class _Logits(nn.Module):
+    def __init__(self, generator: nn.Module, group: str):
+        super().__init__()
+        self.generator = generator
+        self.group = group
+
+    def forward(self, crop: Tensor) -> Tensor:
+        return self.generator.logits(crop, self.group)
+
+
+def graph_of(folded: nn.Module, group: str, size: int, batch: int | None, name: str) -> onnx.ModelProto:
+    """One group's graph, rewritten and without a trace of the exporting machine."""
+    shapes = None if batch else ({0: torch.export.Dim("n")},)
+    chatter = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        redirect_stdout(chatter),
+        redirect_stderr(chatter),
+        _quiet("torch.onnx", "onnxscript", "onnx_ir"),
+    ):
+        warnings.simplefilter("ignore")
+        model = torch.onnx.export(
+            _Logits(folded, group).eval(),
+            (torch.zeros(batch or 2, 3, size, size),),
+            dynamo=True,
+            input_names=["crop"],
+            output_names=["rgba"],
+            opset_version=OPSET,
+            dynamic_shapes=shapes,
+            verbose=False,
+        ).model_proto
+    try:
+        rewrite.rgba_head(model)
+    except ValueError as error:
+        raise ModelError(f"group {group}: cannot be exported as red, green, blue and alpha: {error}") from None
+    rewrite.depth_first_shuffles(model)
+    rewrite.unshuffle_into_convolution(model)
+    pack.halve_weights(model)
+    model = rewrite.clean(model, name)
+    if leftover := {node.op_type for node in model.graph.node} - KINDS:
+        raise ModelError(f"group {group}: operations that should have been folded are left: {sorted(leftover)}")
+    return model
+
+
+def prove(
+    generator: nn.Module,
+    graph: Path,
+    group: str,
+    size: int,
+    batch: int | None,
+    report: Callable[[str], None],
+) -> None:
+    """Run `graph` in ONNX Runtime against torch; ModelError when they differ by more than float16 weights explain."""
+    import onnxruntime
+
+    crops = proof_crops(size, batch or 4)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    rgba = session.run(["rgba"], {"crop": crops})[0]
+    with torch.inference_mode():
+        expected = generator.float().eval()(torch.from_numpy(crops), group).numpy()
+    got = np.concatenate([rgba[:, :3] * 2 - 1, rgba[:, 3:]], axis=1)
+    largest = float(np.abs(got - expected).max())
+    decibels = psnr_db(got, expected)
+    report(
+        f"{group}: {decibels:.1f} dB against torch, largest error {largest:.1e}, {graph.stat().st_size / 1e3:.0f} kB"
+    )
+    if decibels < LEAST_PSNR_DB:
+        raise ModelError(
+            f"group {group}: the exported graph differs from torch ({decibels:.1f} dB); nothing was written"
+        )
+
+
+def psnr_db(got: np.ndarray, expected: np.ndarray) -> float:
+    """Peak signal-to-noise ratio over the range 2 of pictures in [-1, 1]."""
+    mean_square = float(np.mean(np.square(got.astype(np.float64) - expected)))
+    return 10 * np.log10(4 / max(mean_square, 1e-20))
+
+
+def proof_crops(size: int, count: int) -> np.ndarray:
+    """(count, 3, size, size) float32 in [-1, 1]: colour at every scale, the same on every machine."""
+    random = np.random.default_rng(2026)
+    crops = np.zeros((count, 3, size, size), np.float32)
+    for cells in (2, 8, 32):
+        coarse = random.uniform(-1, 1, (count, 3, cells, cells)).astype(np.float32)
+        step = -(-size // cells)
+        crops += coarse.repeat(step, axis=2).repeat(step, axis=3)[..., :size, :size]
+    return np.clip(crops / 2, -1, 1)
+
+
+def card(described: manifest.Manifest) -> str:
+    """A first model card; a person completes it, and no later export overwrites it."""
+    return (
+        f"# {described.name}\n\n"
+        f"Network `{described.network}`, crops of {described.size} px, groups: {', '.join(described.groups)}.\n\n"
+        f"Licence: {described.licence}\n"
+    )
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Hold back what libraries log below errors."""
+    logs = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = cli.parser(
+        "python -m engine.export",
+        "Write a trained generator as a model folder: ONNX graph per group, weights once, hashes, proof.",
+        "python -m engine.export runs/live engine/zoo/live",
+    )
+    arguments.add_argument("model", metavar="MODEL", help="run folder, checkpoint folder or .safetensors file")
+    arguments.add_argument("out", metavar="OUT_DIR", type=Path, help="model folder to write")
+    arguments.add_argument("--name", help="name of the model (default: the name of OUT_DIR)")
+    arguments.add_argument("--size", type=int, default=256, help="side of a crop in px (default 256)")
+    arguments.add_argument("--batch", type=int, help="fix the number of crops per call (default: any number)")
+    arguments.add_argument("--licence", default=LICENCE, help="licence of the weights, for model.json")
+    return cli.run(_command, arguments, argv)
+
+
+def _command(options: argparse.Namespace) -> None:
+    generator = load_generator(options.model)
+    described = export(generator, options.out, options.name, options.size, options.batch, options.licence)
+    print(_summary(described, options.out))
+
+
+def _summary(described: manifest.Manifest, folder: Path) -> str:
+    nodes = described.nodes[described.groups[0]]
+    weights = (folder / manifest.WEIGHTS).stat().st_size / 1e6
+    return f"{folder}: {len(described.groups)} groups, {nodes} nodes each, weights {weights:.2f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

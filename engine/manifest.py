@@ -1,0 +1,130 @@
+"""What lies in a model folder: `model.json`, one `<group>.onnx` per group, one `weights.bin` for all of them.
+
+`model.json` names every file with its sha256. A runner is opened from files that match it, or not at all.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from livetoon.errors import ModelError, UsageError
+from livetoon.files import sha256, write_json
+
+ZOO = Path(__file__).parent / "zoo"
+NAME = "model.json"
+WEIGHTS = "weights.bin"
+VERSION = 1
+RESTORE = "export the model again, or restore the file from the repository"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`model.json`.
+
+    groups: the first is the basic one. size: side S of a crop in px. batch: crops per call, None = any number.
+    files: name -> sha256. nodes: group -> operations in its graph.
+    """
+
+    name: str
+    network: str
+    groups: tuple[str, ...]
+    size: int
+    batch: int | None
+    licence: str
+    files: Mapping[str, str]
+    nodes: Mapping[str, int]
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / NAME, {"version": VERSION, **asdict(self)})
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """One group of one model, checked: what a backend opens.
+
+    digest: sha256 over the graph's and the weights' sha256, the same wherever the folder lies.
+    """
+
+    folder: Path
+    manifest: Manifest
+    group: str
+    digest: str
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / graph_name(self.group)
+
+    @property
+    def place(self) -> str:
+        """Tells folders apart in the names of cache slots."""
+        return hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
+
+
+def graph_name(group: str) -> str:
+    return f"{group}.onnx"
+
+
+def zoo_names() -> list[str]:
+    """Models that came with livetoon, sorted."""
+    return sorted(folder.parent.name for folder in ZOO.glob(f"*/{NAME}"))
+
+
+def find(model: str | os.PathLike) -> Path:
+    """The folder of `model`: a name in the zoo, or a folder that holds a `model.json`."""
+    if isinstance(model, str) and model in zoo_names():
+        return ZOO / model
+    folder = Path(model)
+    if (folder / NAME).is_file():
+        return folder
+    if folder.is_dir():
+        raise ModelError(f"{folder}: no {NAME} in it; make one with python -m engine.export CHECKPOINT {folder}")
+    raise ModelError(
+        f"model {str(model)!r}: neither a folder nor one of the models that came with livetoon "
+        f"({', '.join(zoo_names()) or 'none'})"
+    )
+
+
+def read(folder: Path) -> Manifest:
+    """`model.json` of `folder`; ModelError when it is missing, broken or of a newer version."""
+    path = folder / NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields.pop("version")
+        if version != VERSION:
+            raise ModelError(f"{path}: version {version}, this livetoon reads version {VERSION}; update livetoon")
+        manifest = Manifest(**{**fields, "groups": tuple(fields["groups"])})
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; {RESTORE}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: not a model description ({error}); {RESTORE}") from None
+    names = [WEIGHTS, *map(graph_name, manifest.groups)]
+    for name in names:
+        if name not in manifest.files or Path(name).name != name:
+            raise ModelError(f"{path}: lists no hash for {name}; {RESTORE}")
+    if not manifest.groups:
+        raise ModelError(f"{path}: names no group; {RESTORE}")
+    return manifest
+
+
+def open_files(model: str | os.PathLike, group: str | None = None) -> ModelFiles:
+    """Find `model`, choose `group` (None: the basic one) and check its files against their hashes.
+
+    UsageError for a group the model does not have; ModelError for files that are missing or altered.
+    """
+    folder = find(model)
+    manifest = read(folder)
+    group = manifest.groups[0] if group is None else group
+    if group not in manifest.groups:
+        raise UsageError(f"model {manifest.name} has no group {group!r}: expected one of {', '.join(manifest.groups)}")
+    names = (graph_name(group), WEIGHTS)
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"{path}: missing; {RESTORE}")
+        if sha256(path) != manifest.files[name]:
+            raise ModelError(f"{path}: altered or cut short (its sha256 is not the one in {NAME}); {RESTORE}")
+    digest = hashlib.sha256("".join(manifest.files[name] for name in names).encode()).hexdigest()
+    return ModelFiles(folder, manifest, group, digest)
