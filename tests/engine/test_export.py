@@ -1,0 +1,186 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from engine import export, manifest
+from livetoon.errors import ModelError, UsageError
+
+SIZE = 32
+TINY = {"groups": ["adults"], "widths": (4, 8, 8, 8), "blocks": (0, 1, 0)}
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def tiny(make_generator) -> nn.Module:
+    return make_generator("live", **TINY)
+
+
+@pytest.fixture(scope="module")
+def first(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("first") / "tiny"
+    export.export(tiny, folder, size=SIZE, report=quiet)
+    return folder
+
+
+def test_the_folder_is_complete_and_opens(exported, generator):
+    described = manifest.read(exported)
+    assert described.groups == generator.groups == ("adults", "kids")
+    assert (described.network, described.name, described.batch) == ("live", "small", None)
+    assert "non-commercial" in described.licence
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "MODEL_CARD.md",
+        "adults.onnx",
+        "kids.onnx",
+        "model.json",
+        "weights.bin",
+    ]
+
+
+def test_only_plain_operations_remain(exported):
+    for group in ("adults", "kids"):
+        graph = onnx.load(exported / f"{group}.onnx").graph
+        assert {node.op_type for node in graph.node} == export.KINDS
+        convolutions = [node for node in graph.node if node.op_type == "Conv"]
+        assert len(convolutions) == sum(node.op_type == "Cast" for node in graph.node)
+        assert manifest.read(exported).nodes[group] == len(graph.node)
+
+
+def test_shared_weights_are_stored_once_in_half_precision(exported, generator):
+    convolutions = sum(module.weight.numel() for module in generator.modules() if isinstance(module, nn.Conv2d))
+    biases = sum(module.out_channels for module in generator.modules() if isinstance(module, nn.Conv2d))
+    tensors = 2 * sum(isinstance(module, nn.Conv2d) for module in generator.modules())
+    stored = (exported / manifest.WEIGHTS).stat().st_size
+    exact = 2 * convolutions + 4 * biases
+    assert exact <= stored <= exact + 64 * tensors
+
+
+def test_nothing_of_this_machine_is_written(exported):
+    for path in exported.iterdir():
+        content = path.read_bytes()
+        assert str(Path.home()).encode() not in content or str(Path.home()) == "/"
+        assert b"site-packages" not in content
+        assert b"trainer/networks" not in content
+
+
+def test_the_same_weights_give_the_same_bytes(tiny, first, tmp_path):
+    again = tmp_path / "tiny"
+    export.export(tiny, again, size=SIZE, report=quiet)
+    assert bytes_of(again) == bytes_of(first)
+
+
+def test_the_report_has_error_and_decibels_of_every_group(tiny, tmp_path):
+    lines = []
+    export.export(tiny, tmp_path / "tiny", size=SIZE, report=lines.append)
+    proofs = [line for line in lines if "dB against torch, largest error" in line]
+    assert [line.split(":")[0] for line in proofs] == ["adults"]
+    assert float(proofs[0].split()[1]) > 60
+
+
+def test_a_fixed_batch(tiny, tmp_path):
+    folder = tmp_path / "tiny"
+    assert export.export(tiny, folder, size=SIZE, batch=2, report=quiet).batch == 2
+    session = onnxruntime.InferenceSession(folder / "adults.onnx")
+    assert session.get_inputs()[0].shape == [2, 3, SIZE, SIZE]
+
+
+def test_the_dense_network_exports_too(make_generator, tmp_path):
+    dense = make_generator("live-dense", groups=["everyone"])
+    described = export.export(dense, tmp_path / "dense", size=SIZE, report=quiet)
+    assert described.network == "live-dense"
+
+
+def test_a_card_that_is_there_stays_and_a_group_that_is_gone_goes(tiny, first, tmp_path):
+    folder = Path(shutil.copytree(first, tmp_path / "tiny"))
+    (folder / "MODEL_CARD.md").write_text("written by hand")
+    (folder / "elderly.onnx").write_bytes(b"of an earlier model")
+    export.export(tiny, folder, size=SIZE, report=quiet)
+    assert (folder / "MODEL_CARD.md").read_text() == "written by hand"
+    assert not (folder / "elderly.onnx").exists()
+
+
+class Twisted(nn.Module):
+    """A network whose picture is not the one that its logits promise."""
+
+    network_name = "twisted"
+    groups = ("adults",)
+
+    def __init__(self, true: nn.Module):
+        super().__init__()
+        self.true = true
+
+    def logits(self, x: torch.Tensor, group: str) -> torch.Tensor:
+        return self.true.logits(x, group)
+
+    def forward(self, x: torch.Tensor, group: str) -> torch.Tensor:
+        return self.true(x, group).flip(-1)
+
+
+class Unfolded(Twisted):
+    """A network that computes in a way which the rewrites do not know."""
+
+    def logits(self, x: torch.Tensor, group: str) -> torch.Tensor:
+        return self.true.logits(torch.tanh(x), group)
+
+
+class Headless(Twisted):
+    """A network whose last step is no pixel-shuffle."""
+
+    def logits(self, x: torch.Tensor, group: str) -> torch.Tensor:
+        return self.true.logits(x, group) * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Twisted, r"differs from torch .* nothing was written"),
+        (Unfolded, r"are left: .*'Tanh'"),
+        (Headless, r"does not end in a convolution and a pixel-shuffle"),
+    ],
+)
+def test_a_graph_that_is_wrong_replaces_nothing(tiny, first, tmp_path, kind, message):
+    folder = Path(shutil.copytree(first, tmp_path / "tiny"))
+    before = bytes_of(folder)
+    with pytest.raises(ModelError, match=message):
+        export.export(kind(tiny), folder, size=SIZE, report=quiet)
+    assert bytes_of(folder) == before
+
+
+@pytest.mark.parametrize(("option", "value"), [("batch", 0), ("size", 8), ("size", 100)])
+def test_sizes_that_cannot_be(tiny, tmp_path, option, value):
+    with pytest.raises(UsageError, match=f"--{option} {value}: expected"):
+        export.export(tiny, tmp_path / "tiny", report=quiet, **{option: value})
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_command(tiny, tmp_path, capsys):
+    from trainer.checkpoint import save_generator
+
+    save_generator(tmp_path / "tiny.safetensors", tiny)
+    out = tmp_path / "zoo" / "tiny"
+    assert export.main([str(tmp_path / "tiny.safetensors"), str(out), "--name", "mine", "--size", "32"]) == 0
+    assert "1 groups" in capsys.readouterr().out
+    assert json.loads((out / "model.json").read_text())["name"] == "mine"
+
+
+def test_command_without_a_checkpoint(tmp_path, capsys):
+    assert export.main([str(tmp_path / "none.safetensors"), str(tmp_path / "out")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_psnr_of_a_known_error():
+    assert export.psnr_db(np.full((2, 2), 0.02), np.zeros((2, 2))) == pytest.approx(40.0)

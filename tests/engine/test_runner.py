@@ -1,0 +1,331 @@
+"""One suite for every registered backend, with random weights always and with the models that come with livetoon."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from torch.nn import functional
+
+from engine import backends, manifest
+from engine.cache import Cache
+from engine.export import psnr_db
+from engine.runner import open_runner
+from livetoon.errors import EngineError, ModelError, UsageError
+from livetoon.files import sha256
+
+EACH = pytest.mark.parametrize("backend", backends.names())
+LEAST_DB = {"fp32": 60.0, "bf16": 30.0}  # against torch float32; the graph's weights are float16
+
+
+def pictures_of(x: torch.Tensor) -> np.ndarray:
+    """(N, C, S, S) in [-1, 1] -> (N, S, S, C) uint8."""
+    return ((x + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def torch_reference(graph: Path, x: torch.Tensor) -> np.ndarray:
+    """What the graph computes, by torch operations: (N, 4, S, S) with RGB in [-1, 1] and alpha in [0, 1]."""
+    model = onnx.load(graph)
+    tensors = {
+        value.name: torch.from_numpy(numpy_helper.to_array(value).astype(np.float32))
+        for value in model.graph.initializer
+    }
+    tensors[model.graph.input[0].name] = x
+    for node in model.graph.node:
+        given = [tensors[name] for name in node.input]
+        options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        tensors[node.output[0]] = {
+            "Cast": lambda given, options: given[0],
+            "Relu": lambda given, options: torch.relu(given[0]),
+            "Sigmoid": lambda given, options: torch.sigmoid(given[0]),
+            "Add": lambda given, options: given[0] + given[1],
+            "Conv": convolution,
+            "DepthToSpace": depth_first_shuffle,
+        }[node.op_type](given, options)
+    rgba = tensors[model.graph.output[0].name]
+    return torch.cat([rgba[:, :3] * 2 - 1, rgba[:, 3:]], dim=1).numpy()
+
+
+def convolution(given, options):
+    assert options["pads"][:2] == options["pads"][2:]
+    return functional.conv2d(
+        *given, stride=options.get("strides", [1, 1]), padding=options["pads"][:2], groups=options.get("group", 1)
+    )
+
+
+def depth_first_shuffle(given, options):
+    assert options["mode"] == b"DCR"
+    n, c, h, w = given[0].shape
+    return given[0].view(n, 2, 2, c // 4, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // 4, 2 * h, 2 * w)
+
+
+@EACH
+@pytest.mark.parametrize("group", ["adults", "kids"])
+def test_every_precision_agrees_with_torch(exported, generator, crops, backend, group):
+    with torch.inference_mode():
+        expected = generator(crops, group)
+    for precision in backends.candidates(backend)[0].precisions():
+        runner = open_runner(exported, group, backend, precision)
+        assert (runner.spec.backend, runner.spec.precision, runner.spec.group) == (backend, precision, group)
+        assert psnr_db(runner.infer(crops.numpy()), expected.numpy()) > LEAST_DB[precision]
+        pictures = runner(pictures_of(crops))
+        wanted = pictures_of(torch.cat([expected[:, :3], expected[:, 3:] * 2 - 1], dim=1))
+        assert psnr_db(pictures / 127.5, wanted / 127.5) > min(50, LEAST_DB[precision])
+        if precision == "fp32":
+            assert np.abs(pictures.astype(int) - wanted).max() <= 1
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [(name, group) for name in manifest.zoo_names() for group in manifest.read(manifest.find(name)).groups],
+)
+def test_the_models_that_come_with_livetoon_agree_with_torch(backend, name, group):
+    files = manifest.open_files(name, group)
+    side = files.manifest.size
+    ramps = torch.stack(torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij"))
+    x = torch.cat([ramps, ramps[:1] * ramps[1:]])[None]
+    expected = torch_reference(files.graph, x)
+    for precision in backends.candidates(backend)[0].precisions():
+        assert psnr_db(open_runner(name, group, backend, precision).infer(x.numpy()), expected) > LEAST_DB[precision]
+
+
+@EACH
+def test_pictures_are_the_rounded_floats(exported, crops, backend):
+    runner = open_runner(exported, backend=backend, precision="fp32")
+    floats = runner.infer(crops.numpy())
+    floats[:, :3] = (floats[:, :3] + 1) / 2
+    off = runner(pictures_of(crops)) - floats.transpose(0, 2, 3, 1) * 255
+    assert np.abs(off).max() < 0.51
+
+
+@EACH
+def test_any_number_of_crops_and_any_memory_order(exported, crops, backend):
+    runner = open_runner(exported, backend=backend)
+    pictures = pictures_of(crops)
+    whole = runner(pictures)
+    assert whole.shape == (3, 64, 64, 4)
+    assert whole.dtype == np.uint8
+    assert whole.flags.c_contiguous
+    assert runner(pictures[:0]).shape == (0, 64, 64, 4)
+    assert runner.infer(crops.numpy()[:0]).shape == (0, 4, 64, 64)
+    np.testing.assert_array_equal(runner(pictures[1:2]), whole[1:2])
+    np.testing.assert_array_equal(runner(pictures[::-1]), whole[::-1])
+    np.testing.assert_array_equal(runner(np.asfortranarray(pictures)), whole)
+
+
+@EACH
+def test_results_belong_to_the_caller(exported, crops, backend):
+    runner = open_runner(exported, backend=backend)
+    pictures = pictures_of(crops)
+    first = runner(pictures[:1])
+    kept, floats = first.copy(), runner.infer(crops.numpy()[:1])
+    floats_kept = floats.copy()
+    runner(pictures[1:])
+    runner.infer(crops.numpy()[1:])
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(floats, floats_kept)
+    first[:] = 0
+
+
+@EACH
+def test_calls_from_several_threads_do_not_mix(exported, crops, backend):
+    runner = open_runner(exported, backend=backend)
+    pictures = pictures_of(crops)
+    expected = runner(pictures)
+    wrong = []
+
+    def work(index: int) -> None:
+        for _ in range(20):
+            if not np.array_equal(runner(pictures[index : index + 1])[0], expected[index]):
+                wrong.append(index)
+
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+@EACH
+@pytest.mark.parametrize(
+    "crops",
+    [
+        np.zeros((1, 64, 64, 3), np.float32),
+        np.zeros((64, 64, 3), np.uint8),
+        np.zeros((1, 3, 64, 64), np.uint8),
+        np.zeros((1, 32, 32, 3), np.uint8),
+        np.zeros((1, 64, 64, 4), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(exported, backend, crops):
+    runner = open_runner(exported, backend=backend)
+    with pytest.raises(EngineError, match=r"takes arrays \(N, 64, 64, 3\) of uint8, got"):
+        runner(crops)
+    with pytest.raises(EngineError, match=r"takes arrays \(N, 3, 64, 64\) of float32, got"):
+        runner.infer(crops)
+
+
+def test_a_fixed_batch_is_padded(make_generator, tmp_path, crops):
+    from engine.export import export
+
+    generator = make_generator("live", groups=["adults"], widths=(4, 8, 8, 8), blocks=(0, 1, 0))
+    export(generator, tmp_path / "pairs", size=64, batch=2, report=lambda line: None)
+    with torch.inference_mode():
+        expected = generator(crops, "adults").numpy()
+    for backend in backends.names():
+        got = open_runner(tmp_path / "pairs", backend=backend, precision="fp32").infer(crops.numpy())
+        assert psnr_db(got, expected) > 60
+
+
+def test_auto_takes_openvino_where_it_is_installed(exported):
+    assert backends.installed() == ["openvino", "onnxruntime"]
+    assert open_runner(exported).spec.backend == "openvino"
+
+
+def test_auto_goes_on_when_a_library_cannot_be_loaded(exported, tmp_path, monkeypatch, caplog):
+    (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    assert backends.candidates("auto")[0].backend_name == "openvino"
+    assert open_runner(exported).spec.backend == "onnxruntime"
+    assert "openvino cannot be loaded" in caplog.text
+    with pytest.raises(EngineError, match=r"no backend can be used \(openvino cannot be loaded: libtbb"):
+        open_runner(exported, backend="openvino")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "cuda"}, "backend 'cuda': expected auto or one of openvino, onnxruntime"),
+        ({"precision": "int3", "backend": "onnxruntime"}, "precision 'int3': onnxruntime .* runs fp32"),
+        ({"group": "elderly"}, "no group 'elderly': expected one of adults, kids"),
+        ({"threads": 0}, "threads 0: expected 1 or more"),
+    ],
+)
+def test_names_that_do_not_exist(exported, options, message):
+    with pytest.raises(UsageError, match=message):
+        open_runner(exported, **options)
+
+
+@EACH
+def test_threads_can_be_given(exported, backend):
+    assert open_runner(exported, backend=backend, threads=2).spec.threads == 2
+
+
+@EACH
+@pytest.mark.parametrize("length", [0, 100, -200])
+def test_a_graph_cut_short_is_refused_even_with_its_own_hash(model, backend, length):
+    graph = model / "adults.onnx"
+    graph.write_bytes(graph.read_bytes()[:length])
+    description = json.loads((model / "model.json").read_text())
+    description["files"]["adults.onnx"] = sha256(graph)
+    (model / "model.json").write_text(json.dumps(description))
+    with pytest.raises(EngineError, match=r"adults\.onnx: .* cannot") as refused:
+        open_runner(model, backend=backend)
+    assert "\n" not in str(refused.value)
+
+
+@EACH
+def test_altered_weights_are_refused(model, backend):
+    with open(model / "weights.bin", "r+b") as file:
+        file.write(b"\xff")
+    with pytest.raises(ModelError, match=r"weights\.bin: altered"):
+        open_runner(model, backend=backend)
+
+
+def test_a_second_start_compiles_nothing(exported, crops, monkeypatch):
+    import openvino
+
+    first = open_runner(exported, backend="openvino")(pictures_of(crops))
+
+    def compile_model(*_: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
+    second = open_runner(exported, backend="openvino")
+    np.testing.assert_array_equal(second(pictures_of(crops)), first)
+
+
+def test_threads_are_measured_once_for_all_groups(exported, monkeypatch):
+    from engine import threads
+
+    open_runner(exported, "adults", backend="openvino")
+
+    def fastest_ms(*_: object) -> float:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(threads, "fastest_ms", fastest_ms)
+    open_runner(exported, "kids", backend="openvino")
+
+
+def engine_file(cache: Path) -> Path:
+    return next(path for path in cache.glob("*-adults-*.cache"))
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:-9], lambda content: b"", lambda content: content[:200]])
+def test_a_spoilt_cache_is_made_anew(exported, crops, own_cache, caplog, change):
+    expected = open_runner(exported, backend="openvino")(pictures_of(crops))
+    path = engine_file(own_cache)
+    path.write_bytes(change(path.read_bytes()))
+    np.testing.assert_array_equal(open_runner(exported, backend="openvino")(pictures_of(crops)), expected)
+    assert "cannot be used" in caplog.text
+    caplog.clear()
+    open_runner(exported, backend="openvino")
+    assert caplog.text == ""
+
+
+def test_an_engine_that_openvino_refuses_is_made_anew(exported, crops, own_cache, caplog):
+    expected = open_runner(exported, backend="openvino")(pictures_of(crops))
+    path = engine_file(own_cache)
+    fields = json.loads(path.read_bytes().split(b"\n")[0])["fields"]
+    Cache(own_cache).store(path.stem, fields, b"another version's engine")
+    np.testing.assert_array_equal(open_runner(exported, backend="openvino")(pictures_of(crops)), expected)
+    assert "OpenVINO cannot load it" in caplog.text
+
+
+@EACH
+def test_without_a_cache_it_works_too(exported, crops, tmp_path, monkeypatch, caplog, backend):
+    expected = open_runner(exported, backend=backend)(pictures_of(crops))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LIVETOON_CACHE", str(tmp_path / "file"))
+    np.testing.assert_array_equal(open_runner(exported, backend=backend)(pictures_of(crops)), expected)
+    assert "the next start takes longer" in caplog.text
+
+
+def test_another_models_engine_is_never_taken(exported, model, crops, make_generator):
+    from engine.export import export
+
+    before = open_runner(model)(pictures_of(crops))
+    export(
+        make_generator("live", 1, groups=["adults"], widths=(8, 16, 16, 32), blocks=(1, 1, 1)),
+        model,
+        size=64,
+        report=lambda line: None,
+    )
+    after = open_runner(model)(pictures_of(crops))
+    assert np.abs(after.astype(int) - before).max() > 20
+
+
+def test_opening_needs_neither_torch_nor_onnx(exported):
+    program = (
+        "import sys; from engine.runner import open_runner; import numpy as np\n"
+        "for backend in ('openvino', 'onnxruntime'):\n"
+        "    open_runner(sys.argv[1], backend=backend)(np.zeros((1, 64, 64, 3), np.uint8))\n"
+        "print([name for name in ('torch', 'onnx', 'trainer') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
