@@ -32,7 +32,7 @@ class BlazeFace:
     []
     """
 
-    def __init__(self, reach: str = "short", threshold: float = 0.5):
+    def __init__(self, reach: str = "short", threshold: float = 0.45):
         name, self._side, strides = {
             "short": ("face_detection_short_range.tflite", 128, (8, 8, 16, 16, 16, 16, 16, 16)),
             "full": ("face_detection_full_range_sparse.tflite", 192, (4,)),
@@ -73,7 +73,7 @@ class RetinaFace:
 
     LONG, SHORT = 320, 256
 
-    def __init__(self, threshold: float = 0.6):
+    def __init__(self, threshold: float = 0.4):
         self._path = weights.path("retinaface_mobilenet025.onnx")
         self._threshold = threshold
         self._forms: dict[tuple[int, int], tuple] = {}

@@ -18,9 +18,9 @@ from faces.nets import open_net
 
 AUTO = "auto"
 KIDS_BELOW, ELDERLY_ABOVE = 13, 60  # years
-SIDE = 96  # px, input of the network
-CUT = 24  # px of a 256 px crop left out at each side: hair and shoulders say less than the face
-AGES = np.arange(0, 100, 4) + 1.5  # years, middle of each of the network's 25 steps of age
+SIDE = 80  # px, input of the network
+CUT = 32  # px of a 256 px crop left out at each side: hair and shoulders say less than the face
+AGES = np.arange(91)  # years, one output of the network for each; the last stands for 90 and more
 
 FIRST_LOOKS, FIRST_EVERY_S = 8, 0.12  # a new face is judged within its first second
 EVERY_S = 1.5  # and then now and then: 1 ms a look is 0.03 ms a frame
@@ -31,7 +31,7 @@ MAX_YAW_DEG, MAX_BLUR = 35, 0.8  # a turned or smeared face says little
 
 @dataclass(frozen=True)
 class Look:
-    """female: probability in [0, 1]; ages: (25,) float32, probability of each step of `AGES`, sums to 1."""
+    """female: probability in [0, 1]; ages: (91,) float32, probability of each of `AGES`, sums to 1."""
 
     female: float
     ages: np.ndarray
@@ -60,8 +60,9 @@ class Looker:
 
 
 def network_input(crop: np.ndarray) -> np.ndarray:
-    """(256, 256, 3) uint8 RGB -> (3, 96, 96) float32 in [-1, 1]: the middle of the crop."""
-    middle = np.ascontiguousarray(crop[CUT : CROP - CUT, CUT : CROP - CUT])
+    """(S, S, 3) uint8 RGB, a whole crop of any size -> (3, 80, 80) float32 in [-1, 1]: its middle."""
+    cut = round(CUT * crop.shape[0] / CROP)
+    middle = np.ascontiguousarray(crop[cut:-cut, cut:-cut])
     small = cv2.resize(middle, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return small.transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - np.float32(1)
 

@@ -16,11 +16,13 @@ _RIGHT_EYE = (33, 133)  # outer and inner corner; the eye at the left of the pic
 _LEFT_EYE = (362, 263)
 _NOSE = 4  # lies where the tip of the nose lies in the usual 68 points; 1 is 7 px of a 256 px crop lower
 _MOUTH = (61, 291)
-OVAL = np.array(
-    # The face's outline, clockwise from the middle of the hairline; chin at 152.
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
-)
+# The face's outline, clockwise from the middle of the hairline (10) over the chin (152).
+# fmt: off
+OVAL = np.array([
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+])
+# fmt: on
 
 
 @dataclass(frozen=True)

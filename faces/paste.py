@@ -38,7 +38,8 @@ def paste(
     weight = weights(cartoon[..., 3], back, frame.shape, outline)
     if strength < 1:
         weight = cv2.convertScaleAbs(weight, alpha=strength)
-    colour = cv2.multiply(cv2.cvtColor(cartoon, cv2.COLOR_RGBA2RGB), cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    colour = cv2.cvtColor(cartoon, cv2.COLOR_RGBA2RGB)
+    colour = cv2.multiply(colour, cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     layer, back = _shrunk(cv2.merge([*cv2.split(colour), weight]), back)
     back[:, 2] -= left, top
     layer = cv2.warpAffine(layer, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
@@ -92,13 +93,15 @@ def _corners(side: int) -> np.ndarray:
 
 
 def _outside(back: np.ndarray, side: int, shape: tuple[int, ...]) -> tuple[float, ...]:
-    """For each side of the crop (left, top, right, bottom): by how many crop px all of it lies outside the frame."""
+    """For each side of the crop (left, top, right, bottom): how many crop px lie between it and the frame's pixels."""
     height, width = shape[:2]
-    scale = max(float(np.hypot(back[0, 0], back[1, 0])), 1e-6)
-    x, y = move(back, _corners(side)).T
-    beyond = np.maximum.reduce([-x, -y, x - (width - 1), y - (height - 1)]) / scale
-    ends = beyond.clip(0, None)
-    return tuple(float(min(ends[a], ends[b])) for a, b in ((0, 3), (0, 1), (1, 2), (2, 3)))
+    frame = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float32)
+    area, shared = cv2.intersectConvexConvex(move(back, _corners(side)), frame)
+    if area <= 0 or shared is None:
+        return (0.0, 0.0, 0.0, 0.0)
+    inside = move(inverse(back), shared[:, 0])
+    low, high = inside.min(axis=0).clip(0, side - 1), inside.max(axis=0).clip(0, side - 1)
+    return float(low[0]), float(low[1]), float(side - 1 - high[0]), float(side - 1 - high[1])
 
 
 def _window(side: int, outside: tuple[float, ...]) -> np.ndarray:

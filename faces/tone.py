@@ -45,8 +45,10 @@ class SkinTone:
     def __call__(
         self, cartoon: np.ndarray, crop: np.ndarray, landmarks: np.ndarray, matrix: np.ndarray, t: float, tone: float
     ) -> np.ndarray:
-        """cartoon: (S, S, 4) uint8 RGBA; crop: (S, S, 3) uint8 RGB; landmarks: (468, 2) px of the frame; matrix: (2, 3)
-        frame -> crop; t: seconds; tone in [0, 1] -> the coloured cartoon, or `cartoon` itself when there is nothing to do.
+        """The coloured cartoon, or `cartoon` itself when there is nothing to do.
+
+        cartoon: (S, S, 4) uint8 RGBA; crop: (S, S, 3) uint8 RGB; landmarks: (468, 2) px of the frame; matrix: (2, 3)
+        frame -> crop; t: seconds; tone in [0, 1].
         """
         if tone <= 0 or not len(landmarks):
             return cartoon

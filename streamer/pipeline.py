@@ -61,10 +61,10 @@ class Result:
 class Pipeline:
     """What one video needs: a tracker, a choice of group and a skin tone for each face.
 
-    runners: one for each group, or a function that opens one (crops (N, 256, 256, 3) uint8 RGB -> (N, 256, 256, 4) uint8
-    RGBA); all are opened here, so that no frame waits for it. groups: the first is the basic one, which draws a face whose
-    group is unknown. Faces beyond `max_faces` are hidden. finders, looker: networks to share with another pipeline
-    that is never used at the same time.
+    runners: one for each group, or a function that opens one (crops (N, 256, 256, 3) uint8 RGB -> (N, 256, 256, 4)
+    uint8 RGBA); all are opened here, so that no frame waits for it. groups: the first is the basic one, which draws a
+    face whose group is unknown. Faces beyond `max_faces` are hidden. finders, looker: networks to share with another
+    pipeline that is never used at the same time.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faces.align import CROP, align_matrix, crop
+from faces.align import align_matrix, crop
 from faces.groups import AGES, ELDERLY_ABOVE, KIDS_BELOW, SIDE, Look, network_input, shares
 from livetoon import cli
 from livetoon.errors import DataError, TrainingError, UsageError
@@ -91,7 +91,7 @@ class Aligner:
 
 
 def build():
-    """The network: x (N, 3, 96, 96) float32 RGB in [-1, 1] -> female (N, 1) and ages (N, 91), as logits."""
+    """The network: x (N, 3, 80, 80) float32 RGB in [-1, 1] -> female (N, 1) and ages (N, 91), as logits."""
     import torch
     from torch import nn
 
@@ -122,7 +122,7 @@ def build():
 
 
 def batch_of(faces: list[Face], picks: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """x (N, 3, 96, 96), female (N, 1), ages (N, 91): augmented pictures and soft labels, float32."""
+    """x (N, 3, 80, 80), female (N, 1), ages (N, 91): augmented pictures and soft labels, float32."""
     pictures, ages = [], []
     for pick in picks:
         face = faces[pick]
@@ -149,7 +149,7 @@ def _age_label(age: int) -> np.ndarray:
     return (bell / bell.sum()).astype(np.float32)
 
 
-def train(faces: list[Face], minutes: float, seed: int = 0, batch: int = 48):
+def train(faces: list[Face], minutes: float, seed: int = 0, batch: int = 32):
     """Train for so many minutes of wall time; returns the averaged (EMA) network. The rate falls with the time."""
     import torch
     from torch.nn import functional
@@ -158,7 +158,7 @@ def train(faces: list[Face], minutes: float, seed: int = 0, batch: int = 48):
         raise DataError(f"{len(faces)} faces are too few to learn from; expected at least {batch}")
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    network = build().train()
+    network = build().train().to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
     )
@@ -211,7 +211,7 @@ def _balance(faces: list[Face]) -> np.ndarray:
 
 
 def export(network, out: Path) -> None:
-    """Write the network as float16 ONNX: x (1, 3, 96, 96) -> female (1, 1) and ages (1, 91) as probabilities."""
+    """Write the network as float16 ONNX: x (1, 3, 80, 80) -> female (1, 1) and ages (1, 91) as probabilities."""
     import onnx
     import torch
     from torch import nn
@@ -302,8 +302,12 @@ def arguments() -> argparse.ArgumentParser:
         "python -m trainer.groups train --data all_age_faces --train-only more_faces/utkface --out age_sex.onnx",
     )
     parser.add_argument("command", choices=("train", "evaluate"))
-    parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders with table.csv, 400 held out")
-    parser.add_argument("--train-only", nargs="+", type=Path, default=[], metavar="DIR", help="folders that train with all")
+    parser.add_argument(
+        "--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders with table.csv; 400 pictures held out"
+    )
+    parser.add_argument(
+        "--train-only", nargs="+", type=Path, default=[], metavar="DIR", help="folders with table.csv; all train"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the network")
     parser.add_argument("--minutes", type=float, default=25, help="wall time of training (default: 25)")
     parser.add_argument("--seed", type=int, default=0)
