@@ -78,6 +78,7 @@ def export(
         described = manifest.Manifest(
             name=name,
             network=generator.network_name,
+            settings=generator.settings,
             groups=tuple(generator.groups),
             size=size,
             batch=batch,

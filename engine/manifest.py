@@ -24,12 +24,14 @@ RESTORE = "export the model again, or restore the file from the repository"
 class Manifest:
     """`model.json`.
 
-    groups: the first is the basic one. size: side S of a crop in px. batch: crops per call, None = any number.
+    network, settings: what trainer.networks builds it from. groups: the first is the basic one.
+    size: side S of a crop in px. batch: crops per call, None = any number.
     files: name -> sha256. nodes: group -> operations in its graph.
     """
 
     name: str
     network: str
+    settings: Mapping[str, object]
     groups: tuple[str, ...]
     size: int
     batch: int | None

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -117,6 +118,7 @@ class Twisted(nn.Module):
 
     network_name = "twisted"
     groups = ("adults",)
+    settings: ClassVar[dict] = {}
 
     def __init__(self, true: nn.Module):
         super().__init__()
