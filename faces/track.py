@@ -17,12 +17,14 @@ from faces.landmarks import FaceMesh, Mesh, five, pose, square
 from faces.smooth import OneEuro
 
 WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
-# Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but 2 of those with a score over 0.65 and
-# in four of five of the others; of 20 false finds, all but one under 0.65, it is present (over 0.06) in none.
-SURE = 0.65  # score from which a find is a face even if no mesh fits: it is hidden
+# Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
+# in five of six of the others; of 90 false finds, all but one under 0.7, it is present (over 0.1) in five.
+SURE = 0.8  # score from which a find is a face even if no mesh fits: it is hidden
+ABSENT = 0.1  # presence under which a find that is not sure is no face
 PRESENT = 0.5  # presence of the mesh below which the face counts as not fitted
 CERTAIN = 0.98  # presence with which a find that is not sure is drawn and not only hidden
 RETRY_EVERY = 3  # frames between attempts to fit a face that is hidden
+REFUTED_S = 0.5  # a place where an unsure find turned out to be no face is not asked about again for this long
 KEEP_S = 0.5  # a lost face stays covered: about the time a head needs to turn away and back
 FADE_S = 0.25  # and then its cover fades
 COAST_S = 0.3  # a lost face moves on at its last speed, which falls to a third in this time
@@ -73,12 +75,13 @@ class Tracker:
         self._next_number = 0
         self._frames = 0
         self._shape: tuple[int, int] | None = None
+        self._refuted: list[tuple[np.ndarray, float]] = []
 
     def update(self, frame: np.ndarray, t: float) -> Seen:
         """frame: (H, W, 3) uint8 RGB at `t` seconds -> every face in it, and those lost a moment ago."""
         watch = _Watch()
         self._follow_size(frame.shape[:2])
-        missing = any(track.last_seen < self._last_t for track in self._tracks) if self._frames else False
+        missing = any(track.mesh is not None and track.last_seen < self._last_t for track in self._tracks) if self._frames else False
         wide = self._frames % WIDE_EVERY == 0 or (missing and self._frames % 2 == 0)
         with watch.search:
             found = self._finders.wide(frame) if wide else self._finders.near(frame)
@@ -101,6 +104,7 @@ class Tracker:
             for track in self._tracks:
                 track.box = track.box * np.tile(scale, 2)
                 track.filter.reset()
+                self._refuted.clear()
                 if track.mesh is not None:
                     points = track.mesh.points * np.append(scale, scale.mean())
                     track.mesh = Mesh(points.astype(np.float32), track.mesh.presence, track.mesh.blur)
@@ -134,6 +138,7 @@ class Tracker:
 
     def _add_new(self, frame: np.ndarray, t: float, found: list[Detection], watch: "_Watch") -> None:
         """Detections that belong to no track become tracks; faces that could not be drawn so far get another try."""
+        self._refuted = [(box, until) for box, until in self._refuted if t < until]
         for detection in found:
             known = [track for track in self._tracks if _belongs(_moved_box(track, t), detection)]
             track = known[0] if known else None
@@ -141,12 +146,15 @@ class Tracker:
                 continue
             room, smaller = self._room_for(detection)
             sure = detection.score >= SURE
+            if not sure and any(_belongs(box, detection) for box, _ in self._refuted):
+                continue
             mesh = None
             if room or (track is None and not sure):
                 with watch.landmarks:
                     mesh = self._finders.fit_detection(frame, detection)
             if track is None:
-                if not sure and mesh.presence <= PRESENT:
+                if not sure and mesh.presence < ABSENT:
+                    self._refuted.append((detection.box, t + REFUTED_S))
                     continue
                 track = _Track(self._next_number, detection.box, t, t, detection.score)
                 self._next_number += 1
