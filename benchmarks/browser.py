@@ -1,9 +1,9 @@
 """A headless Chromium with a clip for a camera, driven over its DevTools protocol: for tests and for benchmarks.
 
-    async with Chromium(clip) as chromium:
-        page = await chromium.open("http://localhost:8080")
-        await page.click("#start")
-        await page.wait_for("document.body.dataset.state === 'running'", 5)
+async with Chromium(clip) as chromium:
+    page = await chromium.open("http://localhost:8080")
+    await page.click("#start")
+    await page.wait_for("document.body.dataset.state === 'running'", 5)
 """
 
 import asyncio
@@ -86,6 +86,15 @@ class Page:
 
     async def click(self, selector: str) -> None:
         await self.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+    async def choose(self, selector: str, value: str) -> None:
+        """Choose in a list; a value that is not offered leaves the choice as it was."""
+        await self.run(
+            f"((element) => {{"
+            f"if (![...element.options].some((option) => option.value === {json.dumps(value)})) return;"
+            f"element.value = {json.dumps(value)}; element.dispatchEvent(new Event('change', {{bubbles: true}}));"
+            f"}})(document.querySelector({json.dumps(selector)}))"
+        )
 
     async def screenshot(self, path: Path) -> None:
         """Save what the tab shows as a PNG."""

@@ -173,8 +173,9 @@ def _check_file(source: Path, target: Path) -> None:
     kinds = {"picture": PICTURES, "video": VIDEOS}
     kind = next((kind for kind, endings in kinds.items() if source.suffix.lower() in endings), None)
     if kind is None:
-        raise UsageError(f"{source}: the ending {source.suffix or '(none)'} is not known; known are "
-                         f"{', '.join(PICTURES + VIDEOS)}.")
+        raise UsageError(
+            f"{source}: the ending {source.suffix or '(none)'} is not known; known are {', '.join(PICTURES + VIDEOS)}."
+        )
     if target.is_dir():
         raise UsageError(f"OUT is the folder {target}: give the file a name, as {target / source.name}.")
     if target.suffix.lower() not in kinds[kind]:

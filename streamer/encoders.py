@@ -94,7 +94,7 @@ class TunedH264Encoder(H264Encoder):
     def encode(self, frame: av.VideoFrame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """Encode one yuv420p frame into RTP payloads and its 90 kHz timestamp."""
         if self.codec is None or (frame.width, frame.height) != (self.codec.width, self.codec.height):
-            self.codec = _h264(frame.width, frame.height, self.target_bitrate, self._bitrate.ceiling)
+            self.codec = _h264(frame.width, frame.height, self.target_bitrate)
         elif self.codec.bit_rate != self.target_bitrate:
             self.codec.bit_rate = self.target_bitrate
         timestamp = _prepare(frame, force_keyframe)
@@ -155,7 +155,7 @@ def _vp8(width: int, height: int, bitrate: int) -> av.VideoCodecContext:
     return codec
 
 
-def _h264(width: int, height: int, bitrate: int, ceiling: int) -> av.VideoCodecContext:
+def _h264(width: int, height: int, bitrate: int) -> av.VideoCodecContext:
     codec = av.CodecContext.create("libx264", "w")
     codec.width, codec.height = width, height
     codec.pix_fmt = "yuv420p"
@@ -169,7 +169,8 @@ def _h264(width: int, height: int, bitrate: int, ceiling: int) -> av.VideoCodecC
         "preset": "superfast",
         "tune": "zerolatency",
         "level": "31" if width * height <= 1280 * 720 else "40",
-        "maxrate": str(ceiling),
-        "bufsize": str(ceiling // 2),
+        # x264 takes a new bitrate on the way only when the greatest equals the mean.
+        "maxrate": str(bitrate),
+        "bufsize": str(bitrate // 2),
     }
     return codec

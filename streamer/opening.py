@@ -26,7 +26,15 @@ def open_runners(model: str, backend: str = "auto", precision: str = "auto") -> 
 
 def pipeline_maker(runners: Mapping[str, Runner], max_faces: int) -> Callable[[], Process]:
     """Makes the `process` of one pipeline per visitor; the pipelines share the runners."""
-    return lambda: Pipeline(runners, list(runners), max_faces=max_faces).process
+
+    def make() -> Process:
+        pipeline = Pipeline(runners, list(runners), max_faces=max_faces)
+        # The search compiles itself for the shape of the first frame: 0.3 s that nobody should wait for.
+        pipeline.process(np.zeros((480, 640, 3), np.uint8), 0.0)
+        pipeline.reset()
+        return pipeline.process
+
+    return make
 
 
 def generator_ms(runner: Runner) -> float:

@@ -100,16 +100,16 @@ class Session:
         return with_start_bitrate(self._connection.localDescription.sdp, self._transport.start_bps)
 
     def close(self) -> asyncio.Task:
-        """Begin to close, once; the task ends when everything is let go."""
+        """Begin to close, once: the place is free at once, the task ends when everything is let go."""
         if self._closing is None:
             self._track.stop()
+            self._on_closed(self)
             self._closing = asyncio.ensure_future(self._close())
         return self._closing
 
     async def _close(self) -> None:
         if self._watch_task:
             self._watch_task.cancel()
-        self._on_closed(self)
         await self._connection.close()
 
     def _on_track(self, camera: MediaStreamTrack) -> None:

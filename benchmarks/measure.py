@@ -1,0 +1,96 @@
+"""What a headless browser saw of livetoon: which camera frame came back when, and whether a raw face ever did."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks import clips
+from benchmarks.browser import Page
+from benchmarks.clips import Person
+from faces.detect import RetinaFace
+
+# Grey levels. A raw face that went through two video encoders differs by 1 to 4 from its source, a drawn one by 10 and
+# more even where the skin has the person's own tone.
+RAW_BELOW = 6.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything of one run; times in ms of the page's clock.
+
+    camera, shown: (N, 2) float64, time and number of frames on the screen. decoded: (N, 2 + people) float64, time,
+    number (NaN where it could not be read) and the difference of each face from the raw one. statistics: time and
+    message of the server's reports. sizes: of the frames that came back.
+    """
+
+    clicked: float
+    first_shown: float
+    camera: np.ndarray
+    shown: np.ndarray
+    decoded: np.ndarray
+    statistics: list[tuple[float, dict[str, Any]]]
+    sizes: set[str]
+    frames_decoded: int
+
+    @classmethod
+    async def of(cls, page: Page) -> Self:
+        """Fetch from the page what measure.js gathered so far."""
+        got = await page.run("({...livetoonMeasured, sizes: [...livetoonMeasured.sizes]})")
+        decoded = await page.run(
+            "livetoonPeer.getStats().then((all) => [...all.values()]"
+            ".find(({type, kind}) => type === 'inbound-rtp' && kind === 'video')?.framesDecoded ?? 0)"
+        )
+        return cls(
+            clicked=got["clicked"],
+            first_shown=got["firstShown"],
+            camera=_table(got["camera"], 2),
+            shown=_table(got["shown"], 2),
+            decoded=_table(got["decoded"], 3),
+            statistics=[(when, message) for when, message in got["statistics"]],
+            sizes=set(got["sizes"]),
+            frames_decoded=decoded,
+        )
+
+    def delays(self) -> np.ndarray:
+        """(N, 2) float64: when a cartoon was shown, and its delay in ms behind the same frame of the camera."""
+        first = {number: when for when, number in reversed(_readable(self.camera))}
+        once = {number: when for when, number in reversed(_readable(self.shown))}
+        found = [(when, when - first[number]) for number, when in sorted(once.items()) if number in first]
+        return np.array(found, np.float64).reshape(-1, 2)
+
+    def raw_frames(self) -> int:
+        """Decoded frames in which at least one face was as the camera gave it."""
+        return int((self.decoded[:, 2:] < RAW_BELOW).any(axis=1).sum())
+
+
+def script(shown: Sequence[Person], width: int, height: int) -> str:
+    """measure.js with what it needs of the clip: where each face is in each frame, and how it looks raw."""
+    find = RetinaFace()
+    alone = [_reference(find, shown, place, width, height) for place in range(len(shown))]
+    reference = {"width": width, "grid": clips.GRID, "people": alone}
+    return f"const reference = {json.dumps(reference)};\n" + Path(__file__).with_suffix(".js").read_text()
+
+
+def _reference(find: RetinaFace, shown: Sequence[Person], place: int, width: int, height: int) -> dict[str, Any]:
+    count = len(shown[place].frames)
+    left, right = (round(width * column / len(shown)) for column in (place, place + 1))
+    boxes, grids = [], []
+    for _, frame in zip(range(count), clips.compose([shown[place]], right - left, height), strict=False):
+        found = find(frame)
+        box = clips.middle_of(found[0].box) if found else boxes[-1]
+        boxes.append(box)
+        grids.append(clips.grey_grid(frame, box).ravel().tolist())
+    shift = np.array([left, 0, left, 0])
+    return {"boxes": [(box + shift).tolist() for box in boxes], "grids": grids}
+
+
+def _table(rows: list[list[float | None]], columns: int) -> np.ndarray:
+    return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, columns))
+
+
+def _readable(table: np.ndarray) -> list[tuple[float, float]]:
+    return [(when, number) for when, number in table[:, :2] if not np.isnan(number)]
