@@ -20,9 +20,9 @@ WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; of 90 false finds, all but one under 0.7, it is present (over 0.1) in five.
 SURE = 0.8  # score from which a find is a face even if no mesh fits: it is hidden
-ABSENT = 0.1  # presence under which a find that is not sure is no face
+ABSENT = 0.1  # presence under which a find of the wide search that is not sure is no face
 PRESENT = 0.5  # presence of the mesh below which the face counts as not fitted
-CERTAIN = 0.98  # presence with which a find that is not sure is drawn and not only hidden
+CERTAIN = 0.98  # presence with which a find that is not sure is drawn, and with which the near search is believed
 RETRY_EVERY = 3  # frames between attempts to fit a face that is hidden
 REFUTED_S = 0.5  # a place where an unsure find turned out to be no face is not asked about again for this long
 KEEP_S = 0.5  # a lost face stays covered: about the time a head needs to turn away and back
@@ -74,6 +74,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next_number = 0
         self._frames = 0
+        self._last_t = 0.0
         self._shape: tuple[int, int] | None = None
         self._refuted: list[tuple[np.ndarray, float]] = []
 
@@ -81,7 +82,7 @@ class Tracker:
         """frame: (H, W, 3) uint8 RGB at `t` seconds -> every face in it, and those lost a moment ago."""
         watch = _Watch()
         self._follow_size(frame.shape[:2])
-        missing = any(track.mesh is not None and track.last_seen < self._last_t for track in self._tracks) if self._frames else False
+        missing = any(track.mesh is not None and track.last_seen < self._last_t for track in self._tracks)
         wide = self._frames % WIDE_EVERY == 0 or (missing and self._frames % 2 == 0)
         with watch.search:
             found = self._finders.wide(frame) if wide else self._finders.near(frame)
@@ -119,7 +120,7 @@ class Tracker:
         for track in list(self._tracks) if tracks is None else tracks:
             match = _match(_moved_box(track, t), found)
             if track.mesh is None:
-                if match is not None:
+                if match is not None and (match.wide or match.score >= SURE):
                     _see(track, match, t)
                 continue
             with watch.landmarks:
@@ -153,7 +154,7 @@ class Tracker:
                 with watch.landmarks:
                     mesh = self._finders.fit_detection(frame, detection)
             if track is None:
-                if not sure and mesh.presence < ABSENT:
+                if not sure and mesh.presence < (ABSENT if detection.wide else CERTAIN):
                     self._refuted.append((detection.box, t + REFUTED_S))
                     continue
                 track = _Track(self._next_number, detection.box, t, t, detection.score)
