@@ -17,12 +17,11 @@ OVERLAP = 0.3  # boxes that share more than this part of their union are one fac
 
 @dataclass(frozen=True)
 class Detection:
-    """box: (4,) float32 left, top, right, bottom px; points: (5, 2) float32 px; score in [0, 1]; wide: which search."""
+    """box: (4,) float32 left, top, right, bottom px; points: (5, 2) float32 px; score in [0, 1]."""
 
     box: np.ndarray
     points: np.ndarray
     score: float
-    wide: bool = False
 
 
 class BlazeFace:
@@ -107,7 +106,7 @@ class RetinaFace:
         extent = size * np.exp(offsets[:, 2:] * 0.2)
         boxes = np.concatenate([middle - extent / 2, middle + extent / 2], axis=1)
         points = centre[:, None] + found["landmarks"][0, keep].reshape(-1, 5, 2) * 0.1 * size[:, None]
-        return _best(_to_frame(boxes, scale, 0, 0), _to_frame(points, scale, 0, 0), scores[keep], wide=True)
+        return _best(_to_frame(boxes, scale, 0, 0), _to_frame(points, scale, 0, 0), scores[keep])
 
 
 _RETINA_MEAN = np.array([104, 117, 123], np.float32)
@@ -122,7 +121,7 @@ def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / np.maximum(areas - shared, 1e-6)
 
 
-def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray, wide: bool = False) -> list[Detection]:
+def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
     """One detection per face: the best box of each heap, averaged over the heap by score (as BlazeFace does)."""
     found = []
     left = np.argsort(-scores)
@@ -133,7 +132,7 @@ def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray, wide: bool 
         share = (scores[members] / scores[members].sum()).astype(np.float32)
         box = np.tensordot(share, boxes[members], 1).astype(np.float32)
         mean_points = np.tensordot(share, points[members], 1).astype(np.float32)
-        found.append(Detection(box, mean_points, float(scores[left[0]]), wide))
+        found.append(Detection(box, mean_points, float(scores[left[0]])))
         left = left[~heap]
     return found
 

@@ -18,11 +18,10 @@ from faces.smooth import OneEuro
 
 WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
-# in five of six of the others; of 90 false finds, all but one under 0.7, it is present (over 0.1) in five.
-SURE = 0.8  # score from which a find is a face even if no mesh fits: it is hidden
-ABSENT = 0.1  # presence under which a find of the wide search that is not sure is no face
+# in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
+SURE = 0.75  # score from which a find is a face even if no mesh fits: it is hidden
 PRESENT = 0.5  # presence of the mesh below which the face counts as not fitted
-CERTAIN = 0.98  # presence with which a find that is not sure is drawn, and with which the near search is believed
+CERTAIN = 0.98  # presence without which a find that is not sure is no face
 RETRY_EVERY = 3  # frames between attempts to fit a face that is hidden
 REFUTED_S = 0.5  # a place where an unsure find turned out to be no face is not asked about again for this long
 KEEP_S = 0.5  # a lost face stays covered: about the time a head needs to turn away and back
@@ -120,7 +119,7 @@ class Tracker:
         for track in list(self._tracks) if tracks is None else tracks:
             match = _match(_moved_box(track, t), found)
             if track.mesh is None:
-                if match is not None and (match.wide or match.score >= SURE):
+                if match is not None:
                     _see(track, match, t)
                 continue
             with watch.landmarks:
@@ -154,7 +153,7 @@ class Tracker:
                 with watch.landmarks:
                     mesh = self._finders.fit_detection(frame, detection)
             if track is None:
-                if not sure and mesh.presence < (ABSENT if detection.wide else CERTAIN):
+                if not sure and mesh.presence < CERTAIN:
                     self._refuted.append((detection.box, t + REFUTED_S))
                     continue
                 track = _Track(self._next_number, detection.box, t, t, detection.score)
