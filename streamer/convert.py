@@ -46,8 +46,6 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; the exit code."""
-    # A polite end removes the temporary file as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     return cli.run(_command, arguments(), argv)
 
 
@@ -210,4 +208,6 @@ def _explained(error: LivetoonError | OSError, target: Path) -> LivetoonError:
 
 
 if __name__ == "__main__":
+    # A polite end removes the temporary file as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     raise SystemExit(main())

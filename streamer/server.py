@@ -137,7 +137,7 @@ def _guard(names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]
         origin = request.headers.get("Origin")
         if not _allowed(request.host, names):
             response = _refusal(403, "This address is not livetoon's: open it by its IP address or see --allow-host.")
-        elif origin is not None and urlsplit(origin).netloc != request.host:
+        elif origin is not None and origin not in (f"http://{request.host}", f"https://{request.host}"):
             response = _refusal(403, "Another site's page may not use livetoon.")
         else:
             try:
@@ -151,14 +151,15 @@ def _guard(names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]
 
 
 def _allowed(host: str, names: frozenset[str]) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name in names:
-        return True
-    with contextlib.suppress(ValueError):
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in names:
+            return True
         # A name can be pointed at this machine by a stranger, an address cannot.
         ipaddress.ip_address(name)
-        return True
-    return False
+    except ValueError:
+        return False
+    return True
 
 
 def _file(content: bytes, kind: str) -> Handler:
