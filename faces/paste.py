@@ -38,9 +38,10 @@ def paste(
     weight = weights(cartoon[..., 3], back, frame.shape, outline)
     if strength < 1:
         weight = cv2.convertScaleAbs(weight, alpha=strength)
-    colour = cv2.cvtColor(cartoon, cv2.COLOR_RGBA2RGB)
-    colour = cv2.multiply(colour, cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-    layer, back = _shrunk(cv2.merge([*cv2.split(colour), weight]), back)
+    # Colours times weight, so that one warp takes both and their edges agree.
+    layer = cv2.multiply(cartoon, cv2.cvtColor(weight, cv2.COLOR_GRAY2RGBA), scale=1 / 255)
+    cv2.mixChannels([weight], [layer], [0, 3])
+    layer, back = _shrunk(layer, back)
     back[:, 2] -= left, top
     layer = cv2.warpAffine(layer, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     remaining = cv2.bitwise_not(cv2.cvtColor(cv2.extractChannel(layer, 3), cv2.COLOR_GRAY2RGB))
