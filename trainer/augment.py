@@ -75,8 +75,8 @@ def compose(photo: np.ndarray, alpha: np.ndarray, behind: np.ndarray) -> np.ndar
 
 
 def degrade(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A clean picture as a webcam may see it; one in five stays as it is."""
-    if random.random() < 0.2:
+    """A clean picture as a webcam may see it; one in three stays as it is."""
+    if random.random() < 1 / 3:
         return picture
     size = picture.shape[0]
     x = picture.astype(np.float32) * (1 / 255)
@@ -90,7 +90,7 @@ def degrade(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
         x *= cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)[..., None]
     if random.random() < 0.25:
         x = (x - 0.5) * random.uniform(0.6, 1.4) + random.uniform(0.3, 0.6)  # contrast and haze
-    dark = random.random() < 0.25
+    dark = random.random() < 0.2
     if dark:
         x *= random.uniform(0.12, 0.6)
     if random.random() < 0.35:  # a small face, enlarged
