@@ -9,6 +9,7 @@ CROP = 256  # px, side of every crop
 # Where eyes (at the left and right of the picture), nose tip and mouth corners lie in the crop, px.
 TEMPLATE = np.array([(99, 119), (157, 119), (128, 156), (102, 176), (154, 176)], np.float32)
 WHITE = (255, 255, 255)
+SAMPLED = 0.6  # crop px per frame px from which taking the nearest four pixels is enough
 
 
 def align_matrix(points: np.ndarray, size: int = CROP) -> np.ndarray:
@@ -20,10 +21,10 @@ def align_matrix(points: np.ndarray, size: int = CROP) -> np.ndarray:
     points = np.asarray(points, np.float64)
     if points.shape != TEMPLATE.shape:
         raise DataError(f"expected five points (5, 2), got {points.shape}")
+    if not np.isfinite(points).all() or float(np.ptp(points, axis=0).max()) < 1e-3:
+        raise DataError("five points that are numbers and lie apart are needed to align a face")
     centred = points - points.mean(axis=0)
     spread = float((centred**2).sum())
-    if not np.isfinite(spread) or spread < 1e-6:
-        raise DataError("five points that are numbers and lie apart are needed to align a face")
     target = TEMPLATE.astype(np.float64) * (size / CROP)
     aim = target - target.mean(axis=0)
     # As complex numbers a turn with scale is one factor, and least squares is one division.
@@ -35,19 +36,15 @@ def align_matrix(points: np.ndarray, size: int = CROP) -> np.ndarray:
 def crop(frame: np.ndarray, matrix: np.ndarray, size: int = CROP) -> np.ndarray:
     """frame: (H, W, 3) uint8 RGB; matrix: (2, 3) frame -> crop -> (size, size, 3) uint8 RGB, white outside.
 
-    A face larger than the crop is averaged down by halves first, so that fine hair does not flicker.
+    A face much larger than the crop is averaged down by halves first, so that fine hair does not flicker.
     """
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale < 0.4:
-        return _crop_of_large(frame, matrix, size)
+    frame, matrix = np.asarray(frame), np.asarray(matrix, np.float64)
+    while float(np.hypot(matrix[0, 0], matrix[1, 0])) < SAMPLED and min(frame.shape[:2]) >= 4:
+        height, width = frame.shape[0] // 2, frame.shape[1] // 2
+        frame = cv2.resize(frame[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA)
+        # The middle of a large pixel lies half a small one further.
+        matrix = np.hstack([matrix[:, :2] * 2, (matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5))[:, None]])
     return cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=WHITE)
-
-
-def _crop_of_large(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """A crop at twice the size, then the mean of every 2x2 (and so on for still larger faces)."""
-    double = matrix * 2
-    double[:, 2] += 0.5  # pixel centres: two small pixels lie around each large one
-    return cv2.resize(crop(frame, double, size * 2), (size, size), interpolation=cv2.INTER_AREA)
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from faces.align import align_matrix, crop
+from faces.groups import AGES, STEADY_S, Look, Looker, Router, network_input, shares
+from faces.landmarks import five
+
+GROUPS = ("young-women", "young-men", "kids", "elderly")
+
+
+def look(age: float, female: float) -> Look:
+    return Look(female, (age == AGES).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("age", "female", "group"),
+    [
+        (5, 1, "kids"),
+        (12, 0, "kids"),
+        (13, 1, "young-women"),
+        (17, 0, "young-men"),
+        (25, 1, "young-women"),
+        (40, 0, "young-men"),
+        (41, 1, "young-women"),
+        (60, 0, "young-men"),
+        (61, 1, "elderly"),
+        (90, 0, "elderly"),
+    ],
+)
+def test_the_rule_of_ages(age, female, group):
+    assert GROUPS[int(shares(look(age, female), GROUPS).argmax())] == group
+
+
+def test_shares_sum_to_one_for_any_groups():
+    for groups in (GROUPS, ("a",), ("a", "kids"), ("elderly", "b", "young-men")):
+        assert shares(look(30, 0.3), groups).sum() == pytest.approx(1)
+
+
+def test_a_group_the_model_lacks_is_drawn_as_the_basic_one():
+    groups = ("young-women", "elderly")
+    assert groups[int(shares(look(5, 0), groups).argmax())] == "young-women"
+    assert groups[int(shares(look(70, 0), groups).argmax())] == "elderly"
+
+
+def test_the_first_look_decides():
+    router = Router(GROUPS)
+    assert router.group == "young-women" and router.wants_look(0.0, 0, 0)
+    router.add(look(70, 0), 0.0)
+    assert router.group == "elderly"
+
+
+def test_a_change_needs_a_second_of_steady_evidence():
+    router = Router(GROUPS)
+    router.add(look(30, 1), 0.0)
+    changed = None
+    for step in range(1, 60):
+        t = step * 0.12
+        router.add(look(30, 0), t)
+        if router.group == "young-men" and changed is None:
+            changed = t
+    assert changed is not None and changed >= STEADY_S
+
+
+def test_one_wrong_look_in_ten_changes_nothing():
+    router = Router(GROUPS)
+    for step in range(200):
+        router.add(look(30, 1) if step % 10 else look(5, 0), step * 0.12)
+        assert step == 0 or step < 15 or router.group == "young-women"
+
+
+def test_looks_are_few_and_not_at_turned_or_smeared_faces():
+    router = Router(GROUPS)
+    looks = 0
+    for frame in range(250):
+        if router.wants_look(frame / 25, 0, 0):
+            looks += 1
+            router.add(look(30, 1), frame / 25)
+    assert 8 <= looks <= 16
+    assert not router.wants_look(100.0, 60, 0)
+    assert not router.wants_look(100.0, 0, 0.95)
+    assert router.wants_look(100.0, 0, 0)
+
+
+def test_the_network_sees_a_grown_woman_in_the_astronaut(finders, portrait):
+    mesh = finders.fit_detection(portrait, finders.wide(portrait)[0])
+    seen = Looker()(crop(portrait, align_matrix(five(mesh.points))))
+    assert seen.female > 0.8
+    assert 20 < seen.age < 60
+    assert seen.ages.sum() == pytest.approx(1, abs=1e-3)
+    assert int(shares(seen, GROUPS).argmax()) == 0
+
+
+def test_crops_of_any_size_give_the_same_input():
+    ramp = np.repeat(np.linspace(0, 255, 256)[None], 256, axis=0)
+    large = np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8)
+    small = large.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
+    np.testing.assert_allclose(network_input(large), network_input(small), atol=0.05)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from faces import weights
+from faces.nets import OnnxRuntimeNet, OpenVinoNet, open_net
+from livetoon.errors import ModelError
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("retinaface_mobilenet025.onnx", (1, 3, 96, 128)), ("age_sex.onnx", (1, 3, 80, 80))]
+)
+def test_onnxruntime_and_openvino_agree(name, shape):
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    file = weights.path(name)
+    one, other = OpenVinoNet(file, shape)(x), OnnxRuntimeNet(file, shape)(x)
+    assert one.keys() == other.keys()
+    for output in one:
+        np.testing.assert_allclose(one[output], other[output], atol=2e-3)
+
+
+def test_a_cut_file_is_a_model_error(tmp_path):
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(weights.path("retinaface_mobilenet025.onnx").read_bytes()[:50_000])
+    for kind in (OpenVinoNet, OnnxRuntimeNet):
+        with pytest.raises(ModelError, match=r"cut\.onnx cannot be read"):
+            kind(cut)
+
+
+def test_outputs_belong_to_the_latest_input():
+    net = open_net(weights.path("face_landmark.tflite"))
+    first = {name: value.copy() for name, value in net(np.zeros((1, 192, 192, 3), np.float32)).items()}
+    net(np.ones((1, 192, 192, 3), np.float32))
+    again = net(np.zeros((1, 192, 192, 3), np.float32))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name])

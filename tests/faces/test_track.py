@@ -1,0 +1,199 @@
+import cv2
+import numpy as np
+import pytest
+
+from faces.align import TEMPLATE, align_matrix, move
+from faces.landmarks import Mesh
+from faces.track import FADE_S, KEEP_S, Finders, Tracker
+
+FPS = 25
+
+
+@pytest.fixture
+def tracker(finders):
+    return Tracker(finders=finders)
+
+
+def play(tracker, frames, start=0.0):
+    """Faces of each frame."""
+    return [tracker.update(frame, start + index / FPS).faces for index, frame in enumerate(frames)]
+
+
+def test_a_face_is_there_from_the_first_frame_and_keeps_its_number(tracker, scene):
+    places = [(200 + 6 * i, 200 + 2 * i, 1.5, i) for i in range(30)]
+    seen = play(tracker, [scene(place) for place in places])
+    assert [len(faces) for faces in seen] == [1] * 30
+    assert {faces[0].track for faces in seen} == {seen[0][0].track}
+    for faces, place in zip(seen, places, strict=True):
+        face = faces[0]
+        assert face.fitted and face.unseen_s == 0 and face.score > 0.9
+        eyes = scene.eyes(*place)
+        assert np.abs(face.landmarks[[33, 133]].mean(axis=0) - eyes[0]).max() < 8
+        assert face.size == pytest.approx(2.2 * np.linalg.norm(eyes[1] - eyes[0]), rel=0.15)
+
+
+def test_a_lost_face_stays_covered_for_a_while_and_then_goes(tracker, scene):
+    play(tracker, [scene((320, 200, 1.5, 0))] * 10)
+    empty = play(tracker, [scene()] * 25, start=10 / FPS)
+    times = np.arange(1, 26) / FPS
+    for faces, unseen in zip(empty, times, strict=True):
+        assert bool(faces) == (unseen <= KEEP_S + FADE_S + 1e-9), unseen
+        if faces:
+            assert faces[0].unseen_s == pytest.approx(unseen)
+            assert len(faces[0].landmarks) == 468
+
+
+def test_a_lost_face_moves_on_with_its_speed_and_stops(tracker, scene):
+    seen = play(tracker, [scene((150 + 8 * i, 200, 1.5, 0)) for i in range(20)])  # 200 px a second
+    lost = play(tracker, [scene()] * 12, start=20 / FPS)
+    moved = np.array([faces[0].points.mean(axis=0)[0] for faces in lost]) - seen[-1][0].points.mean(axis=0)[0]
+    assert 3 < moved[0] < 12
+    assert (np.diff(moved) > 0).all()
+    assert moved[-1] < 80
+
+
+def test_leaving_and_coming_back(tracker, scene):
+    first = play(tracker, [scene((320, 200, 1.5, 0))] * 5)
+    gone = play(tracker, [scene()] * 30, start=5 / FPS)
+    back = play(tracker, [scene((200, 220, 1.3, 10))] * 5, start=35 / FPS)
+    assert len(first[-1]) == 1 and not gone[-1]
+    assert all(len(faces) == 1 and faces[0].fitted for faces in back)
+    assert back[0][0].track != first[0][0].track
+
+
+def test_back_within_the_time_is_the_same_person(tracker, scene):
+    first = play(tracker, [scene((320, 200, 1.5, 0))] * 5)
+    play(tracker, [scene()] * 8, start=5 / FPS)
+    back = play(tracker, [scene((330, 205, 1.5, 0))] * 2, start=13 / FPS)
+    assert back[0][0].track == first[0][0].track
+    assert back[0][0].unseen_s == 0
+
+
+FIVE = [(120, 130, 1.2, 0), (330, 120, 1.4, 10), (540, 130, 1.2, 0), (200, 350, 1.2, -10), (460, 360, 1.2, 0)]
+
+
+def test_five_faces_two_drawn_three_hidden(finders, scene):
+    seen = play(Tracker(max_faces=2, finders=finders), [scene(*FIVE)] * 12)
+    for faces in seen:
+        assert len(faces) == 5
+        assert [face.fitted for face in faces] == [True, True, False, False, False]
+        assert len({face.track for face in faces}) == 5
+    for hidden in seen[-1][2:]:
+        left, top, right, bottom = hidden.box
+        assert any(left < x < right and top < y < bottom for x, y, _, _ in FIVE)
+
+
+def test_four_faces_are_all_drawn(tracker, scene):
+    assert all(face.fitted for face in play(tracker, [scene(*FIVE[:4])] * 3)[-1])
+
+
+def test_a_larger_face_takes_the_place_of_a_small_one(finders, scene):
+    tracker = Tracker(max_faces=1, finders=finders)
+    play(tracker, [scene((140, 130, 0.9, 0))] * 5)
+    both = play(tracker, [scene((140, 130, 0.9, 0), (430, 240, 2.2, 0))] * 8, start=5 / FPS)
+    for faces in both:
+        assert [face.fitted for face in faces] == [True, False]
+        assert faces[0].size > faces[1].size
+
+
+def test_the_camera_changes_size_in_the_middle(tracker, scene):
+    place = (320, 200, 1.5, 0)
+    small = (160, 100, 0.75, 0)
+    first = play(tracker, [scene(place)] * 6)
+    second = play(tracker, [scene(small, width=320, height=240)] * 6, start=6 / FPS)
+    third = play(tracker, [scene(place)] * 6, start=12 / FPS)
+    numbers = {faces[0].track for faces in first + second + third}
+    assert len(numbers) == 1
+    assert all(len(faces) == 1 and faces[0].unseen_s == 0 for faces in second + third)
+    assert second[0][0].size == pytest.approx(first[-1][0].size / 2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scale"), [(160, 120, 0.5), (1920, 1080, 5.0), (720, 1280, 3.0), (320, 240, 1.0)]
+)
+def test_frame_sizes(tracker, scene, width, height, scale):
+    frame = scene((width / 2, height * 0.4, scale, 0), width=width, height=height)
+    assert [face.fitted for face in play(tracker, [frame] * 3)[-1]] == [True]
+
+
+def test_a_face_half_out_of_the_picture_is_followed(tracker, scene):
+    seen = play(tracker, [scene((420 + 8 * i, 220, 2.0, 0)) for i in range(28)])  # its middle leaves at frame 27
+    assert all(len(faces) == 1 and faces[0].fitted for faces in seen)
+
+
+def test_a_wall_of_noise_has_no_face(tracker):
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 255, (240, 320, 3), dtype=np.uint8) for _ in range(15)]
+    assert not any(play(tracker, frames))
+
+
+class Blind(Finders):
+    """Real searches whose faces nothing can be fitted to."""
+
+    def __init__(self, finders, values=None):
+        self.near, self.wide = finders.near, finders.wide
+        self.values = values
+
+    def fit(self, *_):
+        points = np.zeros((468, 3), np.float32) if self.values is None else np.full((468, 3), self.values, np.float32)
+        return Mesh(points, 0.0 if self.values is None else 1.0, 0.0)
+
+
+def test_a_face_that_is_found_but_cannot_be_fitted_is_reported_to_be_hidden(finders, scene):
+    seen = play(Tracker(finders=Blind(finders)), [scene((320, 200, 1.5, 0))] * 8)
+    for faces in seen:
+        assert len(faces) == 1 and not faces[0].fitted
+        assert faces[0].box[0] < 320 < faces[0].box[2]
+
+
+def test_a_drawn_face_that_can_no_longer_be_fitted_is_carried_by_the_search(finders, scene):
+    tracker = Tracker(finders=finders)
+    play(tracker, [scene((200, 200, 1.5, 0))] * 5)
+    tracker._finders = Blind(finders)
+    carried = play(tracker, [scene((200 + 6 * i, 200, 1.5, 0)) for i in range(40)], start=5 / FPS)
+    for index, faces in enumerate(carried):
+        assert len(faces) == 1 and faces[0].fitted
+        assert abs(faces[0].landmarks[168, 0] - (200 + 6 * index)) < 30
+
+
+def test_points_that_are_not_numbers_are_no_fit(finders, scene):
+    tracker = Tracker(finders=finders)
+    play(tracker, [scene((200, 200, 1.5, 0))] * 5)
+    tracker._finders = Blind(finders, values=np.nan)
+    for faces in play(tracker, [scene()] * 5, start=5 / FPS):
+        assert all(np.isfinite(face.points).all() and np.isfinite(face.landmarks).all() for face in faces)
+
+
+def test_the_same_frames_give_the_same_faces(finders, scene):
+    frames = [scene((150 + 7 * i, 200, 1.5, i), (480, 300, 0.9, -i)) for i in range(14)] + [scene()] * 4
+    one, other = (play(Tracker(finders=finders), frames) for _ in range(2))
+    for first, second in zip(one, other, strict=True):
+        assert [face.track for face in first] == [face.track for face in second]
+        for a, b in zip(first, second, strict=True):
+            assert np.array_equal(a.points, b.points) and np.array_equal(a.landmarks, b.landmarks)
+
+
+def jitter(tracker, scene, places):
+    """Frame-to-frame change, px of a 256 px crop, of the template's points after the known motion is taken out."""
+    random = np.random.default_rng(0)
+    points = []
+    for index, place in enumerate(places):
+        noisy = scene(place).astype(np.int16) + random.normal(0, 5, (480, 640, 3)).astype(np.int16)
+        face = tracker.update(noisy.clip(0, 255).astype(np.uint8), index / 30).faces[0]
+        template = move(_inverse(align_matrix(face.points)), TEMPLATE)
+        motion = _inverse(scene.matrix(*place))
+        points.append(move(motion, template) * 1.5)
+    return np.linalg.norm(np.diff(points[10:], axis=0), axis=2).mean()
+
+
+def _inverse(matrix):
+    return cv2.invertAffineTransform(np.asarray(matrix, np.float64))
+
+
+def test_a_still_face_does_not_shake(tracker, scene):
+    assert jitter(tracker, scene, [(320, 220, 1.5, 0)] * 45) < 0.15
+
+
+def test_a_moving_face_shakes_little(tracker, scene):
+    places = [(320 + 100 * np.sin(i / 12), 220 + 20 * np.sin(i / 7), 1.5, 8 * np.sin(i / 9)) for i in range(60)]
+    assert jitter(tracker, scene, places) < 0.6
