@@ -271,7 +271,7 @@ def _plausible(mesh: Mesh, before: Mesh) -> bool:
 
 def _drift(track: _Track, t: float) -> np.ndarray:
     """(2,) px: how far a face has moved since it was last seen, at its last speed, which dies away."""
-    unseen = t - track.last_seen
+    unseen = max(0.0, t - track.last_seen)
     return track.filter.velocity * np.float32(COAST_S * (1 - np.exp(-unseen / COAST_S)))
 
 

@@ -1,0 +1,303 @@
+"""The whole way of a frame with the real search, mesh and group network.
+
+Most tests run a painter in the generator's place: it paints plain green, so that every pixel of skin that is still
+seen can be counted.
+"""
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from engine import manifest
+from engine.runner import open_runner
+from faces.groups import Looker
+from faces.track import FADE_S, KEEP_S, Finders
+from livetoon.errors import DataError, EngineError, UsageError
+from streamer.pipeline import STAGES, Pipeline, Settings
+
+GROUPS = ("young-women", "young-men", "kids", "elderly")
+COLOURS = {"young-women": (0, 255, 0), "young-men": (0, 0, 255), "kids": (255, 255, 0), "elderly": (255, 0, 255)}
+EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye
+FPS = 25
+ONLY_CARTOON = Settings(tone=0.0)
+
+
+class Painter:
+    """A runner that paints one colour; `alpha` as an unsure generator would give it."""
+
+    def __init__(self, colour, alpha=255):
+        self.colour, self.alpha, self.calls = colour, alpha, 0
+
+    def __call__(self, crops):
+        assert crops.shape[1:] == (256, 256, 3) and crops.dtype == np.uint8
+        self.calls += 1
+        return np.full((len(crops), 256, 256, 4), (*self.colour, self.alpha), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {"finders": Finders(), "looker": Looker()}
+
+
+@pytest.fixture
+def pipeline(networks):
+    return Pipeline({group: Painter(COLOURS[group]) for group in GROUPS}, GROUPS, **networks)
+
+
+def scene(*faces, width=640, height=480) -> np.ndarray:
+    """The astronaut's head at each (x, y, scale) before a plain wall."""
+    frame = np.full((height, width, 3), (96, 104, 112), np.uint8)
+    head = cv2.ellipse(np.zeros((512, 512), np.uint8), (224, 118), (78, 116), 0, 0, 360, 255, -1)
+    for x, y, scale in faces:
+        matrix = np.hstack([np.eye(2) * scale, (np.array([x, y]) - EYES.mean(axis=0) * scale)[:, None]])
+        warped = cv2.warpAffine(data.astronaut(), matrix, (width, height))
+        frame[cv2.warpAffine(head, matrix, (width, height)) > 127] = 0
+        frame += np.where((cv2.warpAffine(head, matrix, (width, height)) > 127)[..., None], warped, 0).astype(np.uint8)
+    return frame
+
+
+def face_region(x, y, scale, shape) -> np.ndarray:
+    """(H, W) bool: from brow to chin of a face of `scene`."""
+    mask = np.zeros(shape[:2], np.uint8)
+    centre = round(x), round(y + 20 * scale)
+    cv2.ellipse(mask, centre, (round(32 * scale), round(42 * scale)), 0, 0, 360, 1, -1)
+    return mask.astype(bool)
+
+
+def raw_share(frame, shown, place) -> float:
+    """Share of a face's pixels that are shown as the camera saw them."""
+    region = face_region(*place, frame.shape)
+    return float((np.abs(frame[region].astype(int) - shown[region]).max(axis=1) < 12).mean())
+
+
+def test_the_face_is_painted_and_the_rest_is_not(pipeline):
+    place = (320, 200, 1.5)
+    frame = scene(place)
+    result = pipeline.process(frame, 0.0, ONLY_CARTOON)
+    region = face_region(*place, frame.shape)
+    assert result.frame.shape == frame.shape and result.frame.dtype == np.uint8
+    assert (result.frame[region] == COLOURS["young-women"]).all(axis=1).mean() > 0.999
+    assert np.array_equal(result.frame[:, :100], frame[:, :100])
+    assert len(result.faces) == 1 and result.groups == {result.faces[0].track: "young-women"}
+    assert tuple(result.stages_ms) == STAGES
+    assert all(milliseconds > 0 for milliseconds in result.stages_ms.values())
+
+
+def test_the_input_stays_as_it_was_and_may_be_read_only(pipeline):
+    frame = scene((320, 200, 1.5))
+    copy = frame.copy()
+    frame.flags.writeable = False
+    pipeline.process(frame, 0.0)
+    assert np.array_equal(frame, copy)
+
+
+def test_no_face_gives_the_frame_back(pipeline):
+    frame = scene()
+    result = pipeline.process(frame, 0.0)
+    assert np.array_equal(result.frame, frame)
+    assert result.faces == () and result.groups == {}
+
+
+def test_no_raw_face_in_any_frame_of_a_walk(pipeline):
+    places = [(120 + 9 * i, 200 + 30 * np.sin(i / 5), 1.2 + 0.4 * np.sin(i / 9)) for i in range(45)]
+    for index, place in enumerate(places):
+        frame = scene(place)
+        shown = pipeline.process(frame, index / FPS, ONLY_CARTOON).frame
+        assert raw_share(frame, shown, place) < 0.01, index
+
+
+def test_no_raw_face_while_it_leaves_and_comes_back(pipeline):
+    x = [*range(320, 640, 10), *range(640, 320, -10)]
+    for index, column in enumerate(x):
+        place = (column, 200, 1.5)
+        frame = scene(place)
+        shown = pipeline.process(frame, index / FPS, ONLY_CARTOON).frame
+        assert raw_share(frame, shown, place) < 0.02, column
+
+
+def test_a_generator_that_draws_nothing_leaves_no_hole(networks):
+    pipeline = Pipeline(lambda group: Painter(COLOURS[group], alpha=0), GROUPS, **networks)
+    frame = scene((320, 200, 1.5))
+    assert raw_share(frame, pipeline.process(frame, 0.0, ONLY_CARTOON).frame, (320, 200, 1.5)) < 0.01
+
+
+def test_a_lost_face_stays_covered_and_then_fades(pipeline):
+    place = (320, 200, 1.5)
+    for index in range(5):
+        pipeline.process(scene(place), index / FPS, ONLY_CARTOON)
+    empty, last = scene(), 4 / FPS
+    region = face_region(*place, empty.shape)
+
+    def change(unseen):
+        shown = pipeline.process(empty, last + unseen, ONLY_CARTOON).frame
+        return np.abs(shown[region].astype(int) - empty[region]).mean()
+
+    covered = change(0.1)
+    assert covered > 50
+    assert change(KEEP_S - 0.01) == pytest.approx(covered, rel=0.05)
+    assert 0.2 * covered < change(KEEP_S + FADE_S / 2) < 0.8 * covered
+    assert change(KEEP_S + FADE_S + 0.01) == 0
+
+
+def test_faces_beyond_the_limit_are_hidden_not_shown(networks):
+    places = [(120, 130, 1.2), (330, 120, 1.4), (540, 130, 1.2), (200, 350, 1.2), (460, 360, 1.2)]
+    pipeline = Pipeline({group: Painter(COLOURS[group]) for group in GROUPS}, GROUPS, max_faces=2, **networks)
+    for index in range(8):
+        frame = scene(*places)
+        result = pipeline.process(frame, index / FPS, ONLY_CARTOON)
+        assert len(result.faces) == 5 and len(result.groups) == 2
+        for place in places:
+            assert raw_share(frame, result.frame, place) < 0.25, (index, place)
+        assert not networks["finders"].wide(result.frame), index
+
+
+def test_the_group_can_be_pinned(pipeline):
+    place = (320, 200, 1.5)
+    region = face_region(*place, (480, 640))
+    for index, group in enumerate([*GROUPS, "auto"]):
+        settings = Settings(group=group, tone=0.0)
+        result = pipeline.process(scene(place), index / FPS, settings)
+        expected = COLOURS.get(group, COLOURS["young-women"])
+        assert (result.frame[region] == expected).all(axis=1).mean() > 0.999
+
+
+def test_strength_is_the_way_from_camera_to_cartoon(pipeline):
+    frame = scene((320, 200, 1.5))
+    assert np.array_equal(pipeline.process(frame, 0.0, Settings(strength=0, tone=0)).frame, frame)
+    half = pipeline.process(frame, 0.04, Settings(strength=0.5, tone=0)).frame
+    region = face_region(320, 200, 1.5, frame.shape)
+    assert np.abs(half[region].astype(int) - (frame[region] / 2 + np.array(COLOURS["young-women"]) / 2)).max() <= 3
+
+
+@pytest.mark.parametrize(("width", "height", "scale"), [(160, 120, 0.6), (1920, 1080, 4.0), (720, 1280, 2.5)])
+def test_cameras_of_other_sizes(pipeline, width, height, scale):
+    place = (width / 2, height * 0.4, scale)
+    frame = scene(place, width=width, height=height)
+    assert raw_share(frame, pipeline.process(frame, 0.0, ONLY_CARTOON).frame, place) < 0.01
+
+
+def test_the_camera_changes_size_in_the_middle(pipeline):
+    sizes = [(640, 480, 1.5), (480, 360, 1.125), (320, 240, 0.75), (1280, 960, 3.0)]
+    for index in range(24):
+        width, height, scale = sizes[index // 6]
+        place = (width / 2, height * 0.4, scale)
+        frame = scene(place, width=width, height=height)
+        result = pipeline.process(frame, index / FPS, ONLY_CARTOON)
+        assert raw_share(frame, result.frame, place) < 0.01
+        assert [face.track for face in result.faces] == [0]
+
+
+def test_the_smallest_and_odd_frames(pipeline):
+    for height, width in ((16, 16), (17, 1001), (999, 33)):
+        assert pipeline.process(np.zeros((height, width, 3), np.uint8), 0.0).frame.shape == (height, width, 3)
+
+
+def test_the_same_frames_at_the_same_times_give_the_same_pictures(networks):
+    frames = [scene((150 + 8 * i, 200, 1.4), (480, 320, 0.9)) for i in range(12)]
+    shown = []
+    for _ in range(2):
+        pipeline = Pipeline({group: Painter(COLOURS[group], 200) for group in GROUPS}, GROUPS, **networks)
+        shown.append([pipeline.process(frame, index / FPS).frame for index, frame in enumerate(frames)])
+    assert all(np.array_equal(one, other) for one, other in zip(*shown, strict=True))
+
+
+def test_reset_is_a_new_pipeline(pipeline):
+    frames = [scene((150 + 8 * i, 200, 1.4)) for i in range(6)]
+    shown = []
+    for _ in range(2):
+        shown.append([pipeline.process(frame, index / FPS).frame for index, frame in enumerate(frames)])
+        pipeline.reset()
+    assert all(np.array_equal(one, other) for one, other in zip(*shown, strict=True))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((480, 640), np.uint8),
+        np.zeros((480, 640, 4), np.uint8),
+        np.zeros((480, 640, 3), np.float32),
+        np.zeros((480, 640, 1), np.uint8),
+        [[0]],
+        None,
+    ],
+    ids=["grey", "rgba", "float", "one channel", "list", "none"],
+)
+def test_a_frame_that_is_no_rgb_picture_is_refused_in_one_sentence(pipeline, frame):
+    with pytest.raises(DataError, match=r"expected a frame \(H, W, 3\) uint8 RGB, got"):
+        pipeline.process(frame, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(0, 640, 3), (8, 8, 3), (15, 640, 3), (16, 9000, 3)])
+def test_a_frame_of_an_impossible_size_is_refused(pipeline, shape):
+    with pytest.raises(DataError, match="16 to 8192 px"):
+        pipeline.process(np.zeros(shape, np.uint8), 0.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"strength": 1.5},
+        {"strength": -0.1},
+        {"tone": "red"},
+        {"tone": float("nan")},
+        {"strength": True},
+        {"group": ""},
+        {"group": 3},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused(values):
+    with pytest.raises(UsageError, match=next(iter(values))):
+        Settings(**values)
+
+
+def test_a_group_the_model_lacks_is_refused_with_those_it_has(pipeline):
+    with pytest.raises(UsageError, match="young-women, young-men, kids, elderly"):
+        pipeline.process(scene(), 0.0, Settings(group="robots"))
+
+
+@pytest.mark.parametrize(("groups", "max_faces"), [((), 4), (("a", "a"), 4), (("a",), 0)])
+def test_a_pipeline_that_cannot_be_is_refused(networks, groups, max_faces):
+    with pytest.raises(UsageError):
+        Pipeline(lambda group: Painter((0, 0, 0)), groups, max_faces=max_faces, **networks)
+
+
+def test_a_runner_that_fails_shows_nothing_and_the_next_frame_goes_on(networks):
+    class Failing(Painter):
+        def __call__(self, crops):
+            if self.calls == 1:
+                self.calls += 1
+                raise EngineError("the device is gone")
+            return super().__call__(crops)
+
+    failing = Failing((0, 255, 0))
+    pipeline = Pipeline({"young-women": failing}, ["young-women"], **networks)
+    frame = scene((320, 200, 1.5))
+    pipeline.process(frame, 0.0, ONLY_CARTOON)
+    with pytest.raises(EngineError):
+        pipeline.process(frame, 0.04, ONLY_CARTOON)
+    assert raw_share(frame, pipeline.process(frame, 0.08, ONLY_CARTOON).frame, (320, 200, 1.5)) < 0.01
+
+
+def test_time_that_stands_still_or_goes_back_breaks_nothing(pipeline):
+    for t in (1.0, 1.0, 0.5, 2.0):
+        frame = scene((320, 200, 1.5))
+        assert raw_share(frame, pipeline.process(frame, t, ONLY_CARTOON).frame, (320, 200, 1.5)) < 0.01
+
+
+def test_memories_of_faces_that_left_are_let_go(pipeline):
+    for index in range(60):
+        places = [(320, 200, 1.5)] if index % 30 < 5 else []
+        pipeline.process(scene(*places), index / FPS)
+    assert not pipeline._routers and not pipeline._tones
+
+
+def test_a_real_model_draws_the_face(networks, model):
+    groups = manifest.read(manifest.find(model)).groups
+    pipeline = Pipeline({group: open_runner(model, group) for group in groups}, groups, **networks)
+    place = (320, 200, 1.5)
+    frame = scene(place)
+    result = pipeline.process(frame, 0.0)
+    assert raw_share(frame, result.frame, place) < 0.3
+    assert result.stages_ms["generator"] > 0
