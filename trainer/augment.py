@@ -75,8 +75,8 @@ def compose(photo: np.ndarray, alpha: np.ndarray, behind: np.ndarray) -> np.ndar
 
 
 def degrade(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A clean picture as a webcam may see it; one in three stays as it is."""
-    if random.random() < 1 / 3:
+    """A clean picture as a webcam may see it; four in ten stay as they are."""
+    if random.random() < 0.4:
         return picture
     size = picture.shape[0]
     x = picture.astype(np.float32) * (1 / 255)

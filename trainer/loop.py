@@ -162,7 +162,7 @@ def _stage(trainer, sampler, run, stage, first, steps, stop, clock) -> None:
             if step + AHEAD < steps:
                 ready[step + AHEAD] = pool.submit(sampler.batches, stage, step + AHEAD)
             batches = ready.pop(step).result()
-            corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 3 // 8, 2))
+            corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
             rate = learning_rate(peak, step, steps, preset.decay_share)
             decay = min(preset.ema, (step + 1) / (step + 10)) if stage == 1 else preset.ema
             for name, value in trainer.step(batches, rate, decay, corner).items():
