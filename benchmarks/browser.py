@@ -16,6 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,6 +97,14 @@ class Page:
             f"}})(document.querySelector({json.dumps(selector)}))"
         )
 
+    async def to_front(self) -> None:
+        """Show this tab: one behind another is told of no frame."""
+        await self.command("Page.bringToFront")
+
+    async def close(self) -> None:
+        """Close the tab as a person does: the page may say goodbye."""
+        await self.command("Page.close")
+
     async def screenshot(self, path: Path) -> None:
         """Save what the tab shows as a PNG."""
         shot = await self.command("Page.captureScreenshot", format="png")
@@ -117,12 +126,13 @@ class Page:
 class Chromium:
     """A browser of its own; `camera` is a .mjpeg or .y4m clip that plays in a loop, None for no camera at all.
 
-    ask: show the question for the camera instead of allowing it.
+    ask: show the question for the camera instead of allowing it. flags: further command line flags.
     """
 
-    def __init__(self, camera: Path | None, *, ask: bool = False) -> None:
+    def __init__(self, camera: Path | None, *, ask: bool = False, flags: Sequence[str] = ()) -> None:
         self._camera = camera
         self._ask = ask
+        self._flags = flags
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -199,7 +209,7 @@ class Chromium:
         return []
 
     def _own_flags(self) -> list[str]:
-        flags = [f"--user-data-dir={self._profile}"]
+        flags = [f"--user-data-dir={self._profile}", *self._flags]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             flags.append("--no-sandbox")  # Chromium refuses to run as root with it
         if not self._ask:

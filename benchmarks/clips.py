@@ -23,7 +23,7 @@ BLACK, WHITE = 16, 235
 NOISE = 2.5  # standard deviation in grey levels, that of a webcam indoors
 NOISE_FIELDS = 8
 FACE_SHARE = 0.3  # of the height of the picture, as before a laptop
-GRID = 24  # cells of a face a side, for comparing it
+GRID = 12  # cells of a face a side, for comparing it
 JPEG_QUALITY = 90
 
 
@@ -81,11 +81,15 @@ def camera_frames(shown: Sequence[Person], width: int, height: int, length: int)
 
 
 def write(path: Path, frames: Iterator[np.ndarray]) -> None:
-    """Write a .mjpeg clip: JPEG pictures one after the other."""
+    """Write frames (H, W, 3) uint8 RGB as a .mjpeg clip: JPEG pictures one after the other.
+
+    Chromium takes the full range of a JPEG's levels for video levels (16 to 235), which would add 16 % of contrast: the
+    pictures are written with video levels, so that the page's camera shows the colours that came in here.
+    """
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for frame in frames:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-            _, encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), quality)
+            levels = cv2.convertScaleAbs(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), alpha=219 / 255, beta=16)
+            _, encoded = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             file.write(encoded.tobytes())
 
 
@@ -110,16 +114,24 @@ def read(frame: np.ndarray) -> int | None:
 
 
 def grey_grid(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The face in `box` as (GRID, GRID) uint8: for telling a drawn face from a raw one."""
-    left, top, right, bottom = np.round(box).astype(int)
-    face = cv2.cvtColor(frame[max(top, 0) : bottom, max(left, 0) : right], cv2.COLOR_RGB2GRAY)
-    return cv2.resize(face, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    """The face in `box` (whole px, sides a multiple of GRID) as (GRID, GRID) float: for telling drawn from raw."""
+    left, top, right, bottom = box
+    face = cv2.cvtColor(frame[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    rows, columns = ((bottom - top) // GRID, (right - left) // GRID)
+    return face.reshape(GRID, rows, GRID, columns).mean(axis=(1, 3))
 
 
-def middle_of(box: np.ndarray) -> np.ndarray:
-    """The middle of a face's box, where every drawn face differs from the raw one: brows to mouth."""
-    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * 0.375
-    return np.concatenate([centre - half, centre + half])
+def middle_of(box: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(4,) int: the middle of a face's box within the frame, brows to mouth, where no drawn face is like the raw one.
+
+    Its corner is even and its sides are multiples of 2 GRID, so that a decoder's memory can be read cell by cell.
+    """
+    cell = 2 * GRID
+    centre, sides = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * 0.75
+    sides = np.maximum(1, np.round(sides / cell)).astype(int) * cell
+    corner = np.round((centre - sides / 2) / 2).astype(int) * 2
+    corner = np.clip(corner, 0, np.array([width, height]) - sides)
+    return np.concatenate([corner, corner + sides])
 
 
 def _bits(number: int) -> list[int]:

@@ -81,9 +81,9 @@ def _reference(find: RetinaFace, shown: Sequence[Person], place: int, width: int
     boxes, grids = [], []
     for _, frame in zip(range(count), clips.compose([shown[place]], right - left, height), strict=False):
         found = find(frame)
-        box = clips.middle_of(found[0].box) if found else boxes[-1]
+        box = clips.middle_of(found[0].box, frame.shape[1], height) if found else boxes[-1]
         boxes.append(box)
-        grids.append(clips.grey_grid(frame, box).ravel().tolist())
+        grids.append(clips.grey_grid(frame, box).round(1).ravel().tolist())
     shift = np.array([left, 0, left, 0])
     return {"boxes": [(box + shift).tolist() for box in boxes], "grids": grids}
 

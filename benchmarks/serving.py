@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from livetoon.errors import LivetoonError
@@ -15,19 +16,24 @@ STARTS_WITHIN_S = 60.0
 STOPS_WITHIN_S = 10.0
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that answers; `said` is what it printed, line by line, and grows."""
+
+    process: asyncio.subprocess.Process
+    address: str
+    said: list[str]
+
+    @property
+    def port(self) -> str:
+        return self.address.rpartition(":")[2]
+
+
 @contextlib.asynccontextmanager
-async def server(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A livetoon server of its own on a free port: (process, address)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+async def server(*options: str) -> AsyncIterator[Served]:
+    """Start `livetoon` with `options` (a free port unless they name one), end it with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "streamer",
-        "--port",
-        str(port),
-        *options,
+        *(sys.executable, "-m", "streamer", "--port", "0", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=Path(__file__).parents[1],
@@ -36,11 +42,11 @@ async def server(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Proces
     reader = asyncio.ensure_future(_hear(process, said))
     try:
         until = time.monotonic() + STARTS_WITHIN_S
-        while not any("livetoon is at" in line for line in said):
+        while not (address := _address(said)):
             if process.returncode is not None or time.monotonic() > until:
                 raise LivetoonError("the server did not start: " + " | ".join(said[-3:]))
             await asyncio.sleep(0.02)
-        yield process, f"http://localhost:{port}"
+        yield Served(process, address, said)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -49,6 +55,10 @@ async def server(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Proces
             except TimeoutError:
                 process.kill()
         await reader
+
+
+def _address(said: list[str]) -> str | None:
+    return next((found.group(1) for line in said if (found := re.search(r"livetoon is at (\S+)", line))), None)
 
 
 async def _hear(process: asyncio.subprocess.Process, said: list[str]) -> None:

@@ -157,17 +157,17 @@ async def run(options: argparse.Namespace, width: int, height: int) -> tuple[mea
                 options.backend,
                 "--max-faces",
                 str(max(4, options.faces)),
-            ) as (process, address),
+            ) as served,
             Chromium(clip) as chromium,
         ):
-            page = await chromium.open(address, script)
+            page = await chromium.open(served.address, script)
             await page.look(1280, 900)
             await page.choose("#size", f"{width}x{height}")
             load = Load()
             await page.click("#start")
             await page.wait_for("livetoonMeasured.firstShown", 20)
             await asyncio.sleep(WARM_UP_S)
-            await _watch(page, chromium, psutil.Process(process.pid), load, options.seconds)
+            await _watch(page, chromium, psutil.Process(served.process.pid), load, options.seconds)
             seen = await measure.Seen.of(page)
             if options.screenshot:
                 await page.screenshot(options.screenshot)

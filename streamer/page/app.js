@@ -26,9 +26,10 @@ let attempt = 0; // a new number makes everything that an older start still awai
 let faceless = 0;
 let lastReport = null;
 
-function show(state, text = "") {
+function show(state, title = "", text = "") {
   page.dataset.state = state;
   byId("status").textContent = STATUS[state];
+  byId("waiting-title").textContent = title;
   byId("waiting-text").textContent = text;
   for (const id of ["snapshot", "fullscreen", "stop"]) byId(id).disabled = state !== "running";
   if (state !== "running") {
@@ -90,7 +91,7 @@ function retryLater(failure, retries) {
   hangUp();
   const mine = ++attempt;
   const wait = failure.full ? FULL_RETRY_MS : RETRY_MS[Math.min(retries, RETRY_MS.length - 1)];
-  show("waiting", `${failure.title}. ${failure.text}`);
+  show("waiting", failure.title, failure.text);
   setTimeout(() => mine === attempt && start(retries + 1), wait);
 }
 
@@ -197,14 +198,15 @@ function fillStages(stages) {
 }
 
 function watchCartoon(stale) {
+  // A tab in the background plays too, but is told of no frame.
+  if (!cartoon.paused && cartoon.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) show("running");
+  else cartoon.addEventListener("playing", () => !stale() && show("running"), { once: true });
   const onFrame = (now, { rtpTimestamp }) => {
     if (stale()) return;
-    if (page.dataset.state !== "running") show("running");
     if (rtpTimestamp !== undefined) meter.shown(rtpTimestamp, performance.now());
     cartoon.requestVideoFrameCallback(onFrame);
   };
-  if (cartoon.requestVideoFrameCallback) cartoon.requestVideoFrameCallback(onFrame);
-  else cartoon.addEventListener("playing", () => !stale() && show("running"), { once: true });
+  cartoon.requestVideoFrameCallback?.(onFrame);
 }
 
 /* Controls */
@@ -225,7 +227,7 @@ function fillGroups() {
     const input = Object.assign(document.createElement("input"),
       { type: "radio", name: "group", value: group, checked: group === about.defaults.group });
     const text = Object.assign(document.createElement("span"),
-      { textContent: group === "auto" ? "By itself" : spoken(group) });
+      { textContent: group === "auto" ? "Automatic" : spoken(group) });
     label.append(input, text);
     return label;
   }));
@@ -281,11 +283,11 @@ navigator.mediaDevices?.addEventListener("devicechange", fillCameras);
 window.addEventListener("pagehide", stop);
 
 byId("stage").classList.add("mirrored");
+show("idle");
 fetch("about").then((response) => response.json()).then((answer) => { about = answer; }).catch(() => {}).finally(() => {
   byId("strength").value = about.defaults.strength ?? 1;
   byId("tone").value = about.defaults.tone ?? 0;
   fillGroups();
   sendSettings();
   fillCameras();
-  show("idle");
 });

@@ -102,7 +102,7 @@ export class Connection {
     const body = await response.json().catch(() => ({}));
     if (response.ok) return body.sdp;
     const full = response.status === 503;
-    throw new Failure(full ? "All places are taken" : "The server refused",
+    throw new Failure(full ? "Somebody is on already" : "The server refused",
       body.error ?? "Reload the page and start again.", { full });
   }
 

@@ -95,11 +95,11 @@ def test_a_used_port_is_told_at_once(model):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_it_serves_the_page_and_ends_cleanly(model, name):
     async def scene():
-        async with server("--model", model) as (process, address):
-            async with aiohttp.ClientSession() as session, session.get(f"{address}/about") as response:
+        async with server("--model", model) as served:
+            async with aiohttp.ClientSession() as session, session.get(f"{served.address}/about") as response:
                 about = await response.json()
-            process.send_signal(getattr(signal, name))
-            return about, await asyncio.wait_for(process.wait(), 10)
+            served.process.send_signal(getattr(signal, name))
+            return about, await asyncio.wait_for(served.process.wait(), 10)
 
     about, code = asyncio.run(scene())
     assert about["groups"] == list(manifest.read(manifest.find(model)).groups)

@@ -233,7 +233,11 @@ def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path, name, mode
     done = subprocess.run(
         [sys.executable, "-m", "streamer.convert", source, out / name, "--model", model],
         env=os.environ | {"LIVETOON_CACHE": str(tmp_path / "cache")},
-        preexec_fn=small_disk, capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=small_disk,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 1, done.stderr
     assert f"There is no room for {out / name}" in done.stderr.splitlines()[-1]

@@ -1,0 +1,378 @@
+"""The whole way: a real server, a real Chromium, and a clip of real faces for its camera."""
+
+import asyncio
+import base64
+import functools
+import io
+import os
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from aiohttp import web
+
+from benchmarks import clips, measure
+from benchmarks.browser import Chromium, Page
+from benchmarks.serving import Served, server
+from streamer.opening import open_runners
+from streamer.pipeline import Pipeline, Result, Settings
+from streamer.server import application
+from streamer.session import Transport
+from streamer.visitors import Visitors
+from tests.conftest import SHARED
+
+pytestmark = pytest.mark.browser
+
+RUNNING = "document.body.dataset.state === 'running'"
+FAILED = "document.body.dataset.state === 'failed'"
+SAID = "document.getElementById('failure').innerText"
+HINT = "document.getElementById('hint').textContent"
+# The cartoon that is on the screen, as a PNG: what a person sees, bit by bit.
+GRAB = """(() => {
+  const video = document.getElementById('cartoon'), canvas = document.createElement('canvas');
+  Object.assign(canvas, {width: video.videoWidth, height: video.videoHeight});
+  canvas.getContext('2d').drawImage(video, 0, 0);
+  return canvas.toDataURL('image/png').split(',')[1];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def served(loop, model) -> Iterator[Served]:
+    """One server for the whole module: a visitor at a time, as on a small machine."""
+    context = server("--model", model, "--max-visitors", "1")
+    yield loop.run(context.__aenter__())
+    loop.run(context.__aexit__(None, None, None))
+
+
+@functools.cache
+def people(number: int) -> list[clips.Person]:
+    """Two seconds of each person, to and fro."""
+    shown = clips.people(SHARED / "data" / "video", number)
+    return [clips.Person(person.frames[:60], person.box) for person in shown]
+
+
+@functools.cache
+def script(number: int, width: int, height: int) -> str:
+    return measure.script(people(number), width, height)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Makes the clip of a camera: clip(people, width, height, seconds)."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    @functools.cache
+    def make(number: int = 1, width: int = 640, height: int = 480, seconds: int = 12) -> Path:
+        path = folder / f"{number}-{width}x{height}.mjpeg"
+        clips.write(path, clips.camera_frames(people(number), width, height, seconds * clips.FPS))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory) -> Path:
+    """Where screenshots go: LIVETOON_SCREENSHOTS, or a folder that pytest keeps for a while."""
+    wanted = os.environ.get("LIVETOON_SCREENSHOTS")
+    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def within(loop: asyncio.Runner, scene: Coroutine, seconds: float = 60):
+    return loop.run(asyncio.wait_for(scene, seconds))
+
+
+async def start(page: Page, seconds: float = 20) -> None:
+    await page.click("#start")
+    await page.wait_for(RUNNING, seconds)
+
+
+async def shown(page: Page, frames: int, seconds: float = 30) -> measure.Seen:
+    """What was seen once `frames` cartoons were decoded."""
+    await page.wait_for(f"livetoonMeasured.decoded.length >= {frames}", seconds)
+    return await measure.Seen.of(page)
+
+
+def offline(pipeline: Pipeline, number: int, before: int = 12) -> tuple[np.ndarray, Result]:
+    """This frame of the clip, and what the pipeline makes of it after the `before` frames that come before it."""
+    pipeline.reset()
+    for at, frame in enumerate(clips.camera_frames(people(1), 640, 480, number + 1)):
+        if at >= number - before:
+            result = pipeline.process(frame, at / clips.FPS, Settings())
+    return frame, result
+
+
+def psnr_db(one: np.ndarray, other: np.ndarray) -> float:
+    return float(20 * np.log10(255 / np.sqrt(np.mean((one.astype(float) - other) ** 2))))
+
+
+def test_a_face_comes_back_as_the_cartoon_that_the_pipeline_draws(loop, served, clip, model, screenshots):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            page = await chromium.open(served.address, script(1, 640, 480))
+            await page.look(1280, 900)
+            await start(page)
+            await shown(page, 20)
+            grabbed = [base64.b64decode(await page.run(GRAB)) for _ in range(3)]
+            await page.screenshot(screenshots / "running.png")
+            return await measure.Seen.of(page), grabbed
+
+    seen, grabbed = within(loop, scene())
+    assert seen.frames_decoded >= 20 and seen.sizes == {"640x480"}
+    assert np.isnan(seen.decoded[:, 1]).sum() < 0.1 * len(seen.decoded)
+    stamps = [stamp for _, message in seen.statistics for stamp in message["timestamps"]]
+    assert len(stamps) > 10 and stamps == sorted(set(stamps)), "a frame was sent twice"
+    assert seen.raw_frames() == 0
+    assert len(seen.delays()) > 5 and (seen.delays()[:, 1] > 0).all()
+    sent = [message for _, message in seen.statistics]
+    assert sent[-1]["faces"] == 1 and sent[-1]["trouble"] is None
+    runners = open_runners(model)
+    pipeline = Pipeline(runners, list(runners))
+    for picture in grabbed:
+        cartoon = cv2.cvtColor(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        number = clips.read(cartoon)
+        raw, expected = offline(pipeline, number)
+        left, top, right, bottom = clips.middle_of(expected.faces[0].box, 640, 480)
+        face = np.s_[top:bottom, left:right]
+        drawn, same = psnr_db(cartoon[face], expected.frame[face]), psnr_db(cartoon[face], raw[face])
+        assert drawn > 22, f"frame {number}: {drawn:.1f} dB from what the pipeline draws"
+        assert same < drawn - 6, f"frame {number}: {same:.1f} dB from the raw face"
+
+
+def test_the_measure_finds_raw_faces_where_there_are_some(loop, clip):
+    """The same measure against a server that sends every frame back as it came: it must cry."""
+
+    def untouched(frame: np.ndarray, t: float, settings: Settings) -> Result:
+        return Result(frame, (), {}, {})
+
+    async def scene():
+        about = {"groups": [], "max_faces": 4, "defaults": {"group": "auto"}}
+        visitors = Visitors(lambda: untouched, Settings(), [], Transport(), 1)
+        runner = web.AppRunner(application(visitors, about, frozenset({"localhost"})))
+        await runner.setup()
+        site = web.TCPSite(runner, "localhost", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]
+        try:
+            async with Chromium(clip()) as chromium:
+                page = await chromium.open(f"http://localhost:{port}", script(1, 640, 480))
+                await start(page)
+                return await shown(page, 15)
+        finally:
+            await visitors.close()
+            await runner.cleanup()
+
+    seen = within(loop, scene())
+    readable = ~np.isnan(seen.decoded[:, 1])
+    assert seen.raw_frames() >= 0.9 * readable.sum() > 10
+
+
+def test_a_second_visitor_waits_with_a_sentence_and_comes_in_by_itself(loop, served, clip, screenshots):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            first = await chromium.open(served.address)
+            await start(first)
+            second = await chromium.open(served.address)
+            await second.to_front()
+            await second.look(390, 844, phone=True)
+            await second.click("#start")
+            await second.wait_for("document.body.dataset.state === 'waiting'", 10)
+            said = await second.run("document.getElementById('waiting-text').textContent")
+            await second.screenshot(screenshots / "full.png")
+            await first.close()
+            await second.wait_for(RUNNING, 15)
+            return said
+
+    assert "The one place is taken." in within(loop, scene())
+
+
+def test_a_killed_tab_is_noticed_and_its_place_is_free_again(loop, served, clip):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            await start(await chromium.open(served.address))
+            heard = len(served.said)
+            await chromium.kill()
+            killed = loop.get_loop().time()
+            while not any("a visitor left" in line for line in served.said[heard:]):
+                await asyncio.sleep(0.05)
+            return loop.get_loop().time() - killed
+
+    assert within(loop, scene(), 30) < 5.5  # 3 s of silence, looked at twice a second; the transport takes 28 s
+
+
+def test_a_large_camera_may_change_its_size_on_the_way(loop, served, clip):
+    async def scene():
+        async with Chromium(clip(1, 1920, 1080, 5)) as chromium:
+            page = await chromium.open(served.address, script(1, 1920, 1080))
+            await page.choose("#size", "1920x1080")
+            await start(page)
+            first = await shown(page, 6)
+            await page.choose("#size", "1280x720")
+            await page.wait_for("livetoonMeasured.sizes.has('1280x720')", 20)
+            count = await page.run("livetoonMeasured.decoded.length")
+            return first, await shown(page, count + 6)
+
+    first, later = within(loop, scene(), 90)
+    assert first.sizes == {"1920x1080"}
+    assert {"1920x1080", "1280x720"} <= later.sizes
+    assert later.raw_frames() == 0 and len(later.decoded) > 10
+
+
+def test_a_tiny_camera_works(loop, served, clip):
+    async def scene():
+        async with Chromium(clip(1, 160, 120, 5)) as chromium:
+            page = await chromium.open(served.address, script(1, 160, 120))
+            await start(page)
+            return await shown(page, 20)
+
+    seen = within(loop, scene())
+    assert seen.sizes == {"160x120"}
+    assert seen.statistics[-1][1]["faces"] == 1 and seen.raw_frames() == 0
+
+
+def test_five_faces_are_all_covered_and_the_page_says_how_many_are_drawn(loop, served, clip, screenshots):
+    async def scene():
+        async with Chromium(clip(5, 640, 480, 5)) as chromium:
+            page = await chromium.open(served.address, script(5, 640, 480))
+            await page.look(1280, 900, dark=True)
+            await start(page)
+            said = await page.wait_for(f"{HINT}.includes('faces') && {HINT}", 20)
+            await page.screenshot(screenshots / "five.png")
+            return said, await shown(page, 12)
+
+    said, seen = within(loop, scene(), 90)
+    assert said == "5 faces, and livetoon draws 4: the others stay covered."
+    assert seen.raw_frames() == 0
+
+
+def test_an_empty_room_gets_a_hint(loop, served, tmp_path):
+    wall = np.full((480, 640, 3), 150, np.uint8)
+    clips.write(tmp_path / "wall.mjpeg", iter([wall] * 30))
+
+    async def scene():
+        async with Chromium(tmp_path / "wall.mjpeg") as chromium:
+            page = await chromium.open(served.address)
+            await start(page)
+            return await page.wait_for(HINT, 15)
+
+    assert within(loop, scene()).startswith("No face in view: come closer")
+
+
+def test_no_camera_is_explained(loop, served, screenshots):
+    async def scene():
+        async with Chromium(None) as chromium:
+            page = await chromium.open(served.address)
+            await page.look(1280, 900)
+            await page.click("#start")
+            await page.wait_for(FAILED, 10)
+            await page.screenshot(screenshots / "no-camera.png")
+            return await page.run(SAID), await page.run("document.activeElement.id")
+
+    said, focused = within(loop, scene())
+    assert "No camera was found" in said and "press Try again" in said
+    assert focused == "again"
+
+
+def test_a_refused_camera_is_explained(loop, served, clip):
+    async def scene():
+        async with Chromium(clip(), ask=True) as chromium:
+            refusal = {"permission": {"name": "camera"}, "setting": "denied", "origin": served.address}
+            await chromium.command("Browser.setPermission", **refusal)
+            page = await chromium.open(served.address)
+            await page.click("#start")
+            await page.wait_for(FAILED, 10)
+            return await page.run(SAID)
+
+    assert "The camera was refused" in within(loop, scene())
+
+
+def test_an_address_without_https_is_explained(loop, clip, model):
+    async def scene():
+        flags = ["--host-resolver-rules=MAP livetoon.example 127.0.0.1"]
+        async with (
+            server("--model", model, "--allow-host", "livetoon.example") as served,
+            Chromium(clip(), flags=flags) as chromium,
+        ):
+            page = await chromium.open(f"http://livetoon.example:{served.port}")
+            await page.click("#start")
+            await page.wait_for(FAILED, 10)
+            return await page.run(SAID), served.port
+
+    said, port = within(loop, scene(), 90)
+    assert "The camera needs a safe address" in said and f"http://localhost:{port}" in said
+
+
+def test_a_server_that_comes_back_is_found_again(loop, clip, model):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            async with server("--model", model) as served:
+                page = await chromium.open(served.address)
+                await start(page)
+                served.process.kill()
+                await served.process.wait()
+            await page.wait_for("document.body.dataset.state === 'waiting'", 10)
+            said = await page.wait_for(
+                "document.getElementById('waiting-title').textContent.includes('does not answer')"
+                " && document.getElementById('waiting-text').textContent",
+                10,
+            )
+            async with server("--model", model, "--port", served.port):
+                await page.wait_for(RUNNING, 20)
+            return said
+
+    assert "This page tries again by itself." in within(loop, scene(), 120)
+
+
+def test_controls_reach_the_server_and_stop_gives_the_place_back(loop, served, clip):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            page = await chromium.open(served.address, script(1, 640, 480))
+            await start(page)
+            await shown(page, 10)
+            # All of the camera, none of the cartoon: only a setting that arrived can show a raw face.
+            await page.run("(strength.min = 0, strength.value = 0, strength.dispatchEvent(new Event('input')))")
+            count = await page.run("livetoonMeasured.decoded.length")
+            seen = await shown(page, count + 15)
+            await page.click("#mirror")
+            mirrored = await page.run("document.getElementById('stage').classList.contains('mirrored')")
+            download = await snapshot(page)
+            heard = len(served.said)
+            await page.click("#stop")
+            await page.wait_for("document.body.dataset.state === 'idle'", 5)
+            while not any("a visitor left" in line for line in served.said[heard:]):
+                await asyncio.sleep(0.05)
+            camera = await page.run("document.getElementById('camera-view').srcObject")
+            return seen, mirrored, download, camera
+
+    seen, mirrored, download, camera = within(loop, scene())
+    assert seen.decoded[-1, 2] < measure.RAW_BELOW < seen.decoded[5, 2]
+    assert not mirrored and camera is None
+    name, picture = download
+    assert name.startswith("livetoon ") and name.endswith(".png")
+    with av.open(io.BytesIO(picture)) as file:
+        assert (file.streams.video[0].width, file.streams.video[0].height) == (640, 480)
+
+
+async def snapshot(page: Page) -> tuple[str, bytes]:
+    """Press Snapshot and catch the file that would be saved."""
+    await page.run(
+        "(HTMLAnchorElement.prototype.click = function () { window.savedAs = this.download; },"
+        "URL.createObjectURL = (blob) => { window.savedBlob = blob; return ''; })"
+    )
+    await page.click("#snapshot")
+    name = await page.wait_for("window.savedAs", 5)
+    data = await page.run(
+        "new Promise((resolve) => { const reader = new FileReader();"
+        "reader.onload = () => resolve(reader.result); reader.readAsDataURL(savedBlob); })"
+    )
+    return name, base64.b64decode(data.split(",")[1])
