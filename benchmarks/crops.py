@@ -3,17 +3,13 @@
 The face is the astronaut of scikit-image, a picture in the public domain.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from livetoon.errors import DataError, UsageError
+from livetoon.errors import UsageError
 
 FACE = (224.0, 112.0)  # px in the astronaut's picture, between eyes and mouth
 SIDE = 215.0  # px there that a crop shows: 4.64 eye distances, as in live video
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def astronaut_crops(count: int, size: int, seed: int = 2026) -> np.ndarray:
@@ -27,25 +23,6 @@ def astronaut_crops(count: int, size: int, seed: int = 2026) -> np.ndarray:
     picture = data.astronaut()
     random = np.random.default_rng(seed)
     return np.stack([_moved(picture, size, random) for _ in range(count)])
-
-
-def crops_of(folder: Path, count: int, size: int) -> np.ndarray:
-    """(up to count, size, size, 3) uint8 RGB: pictures of `folder` that are crops already, scaled to `size`."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not paths:
-        raise UsageError(f"--pictures {folder}: no pictures in it ({', '.join(ENDINGS)})")
-    return np.stack([_read(path, size) for path in _spread(paths, count)])
-
-
-def _spread(paths: Sequence[Path], count: int) -> list[Path]:
-    return [paths[index] for index in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
-
-
-def _read(path: Path, size: int) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DataError(f"{path}: not a picture that can be read")
-    return cv2.cvtColor(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
 
 
 def _moved(picture: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:

@@ -31,7 +31,7 @@ def eager_network(folder: Path) -> nn.Module:
     parameters = dict(network.named_parameters())
     left = set(parameters)
     for group in described.groups:
-        for name, value in _weights(onnx.load(manifest.open_files(folder, group).graph)).items():
+        for name, value in _weights(onnx.load(manifest.open_files(folder, group).graph("fp32"))).items():
             place = _place(name, parameters)
             if place is None or parameters[place].shape != value.shape:
                 raise ModelError(f"{folder}: {name} has no place in network {described.network}")

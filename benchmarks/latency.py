@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks import crops as pictures
 from benchmarks import timing
+from benchmarks.crops import astronaut_crops
 from benchmarks.eager import eager_network
+from calib.crops import read_crops
 from engine import backends, machine, manifest
 from engine.export import export, psnr_db
 from engine.runner import Runner, open_runner
@@ -79,8 +80,9 @@ def contenders(name: str, folder: Path, network: nn.Module, crop: np.ndarray) ->
 
     kind = network.network_name
     found = [Contender(name, kind, "pytorch eager", "fp32", torch.get_num_threads(), eager, eager_infer)]
+    stored = manifest.read(folder).precisions
     for backend in backends.installed():
-        for precision in backends.candidates(backend)[0].precisions():
+        for precision in backends.candidates(backend)[0].precisions(stored):
             for threads in sorted({1, machine.cores()}):
                 runner = open_runner(folder, group, backend, precision, threads)
                 found.append(Contender(name, kind, backend, precision, threads, _call(runner, crop), runner.infer))
@@ -153,7 +155,9 @@ def main(argv: list[str] | None = None) -> int:
         "python -m benchmarks.latency --json latency.json",
     )
     arguments.add_argument("--model", default="live", help="zoo name, model folder, run or .safetensors (default live)")
-    arguments.add_argument("--pictures", type=Path, help="folder of crops for the accuracy (default: the astronaut)")
+    arguments.add_argument(
+        "--pictures", type=Path, nargs="+", metavar="DIR", help="crops for the accuracy (default: the astronaut)"
+    )
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write machine and rows there")
     arguments.add_argument("--quick", action="store_true", help="fewer rounds and crops: a look, not a figure")
     return cli.run(_command, arguments, argv)
@@ -164,10 +168,7 @@ def _command(options: argparse.Namespace) -> None:
     opponent = build(OPPONENT, groups=["everyone"]).eval()
     with opened(options.model) as (name, folder, network):
         size = manifest.read(folder).size
-        if options.pictures:
-            crops = pictures.crops_of(options.pictures, count, size)
-        else:
-            crops = pictures.astronaut_crops(count, size)
+        crops = read_crops(options.pictures, count, size) if options.pictures else astronaut_crops(count, size)
         with exported(opponent, OPPONENT, size) as opponent_folder:
             found = contenders(name, folder, network, crops[0])
             found += contenders(OPPONENT, opponent_folder, opponent, crops[0])

@@ -4,6 +4,7 @@
     export    torch -> ONNX, opset 18, batch free unless `--batch` fixes it
     rewrite   exact, see rewrite.py; only Conv, Relu, Add, Sigmoid, DepthToSpace (and Cast of weights) remain
     pack      float16 weights, what the groups share stored once
+    calibrate with `--int8`: a second graph per group whose convolutions read int8 (calib)
     prove     every graph in ONNX Runtime against torch on the same crops, before it takes its place
 
 Input `crop` (N, 3, S, S) float32 RGB in [-1, 1]; output `rgba` (N, 4, S, S) float32 in [0, 1].
@@ -26,10 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from calib.crops import read_crops
+from calib.quantize import int8_convolutions
+from calib.ranges import activation_ranges
 from engine import manifest, pack, rewrite
 from livetoon import cli
 from livetoon.errors import ModelError, UsageError
@@ -39,7 +44,9 @@ from trainer.checkpoint import load_generator
 LICENCE = "weights: research and non-commercial use only, see MODEL_CARD.md"
 CARD = "MODEL_CARD.md"
 OPSET = 18
-LEAST_PSNR_DB = 50.0  # float16 weights cost about 70 dB; below this a crop would visibly differ
+LEAST_DB = {"fp32": 50.0, "int8": 33.0}  # on the worst crop; below it a crop would visibly differ
+CALIBRATION_CROPS, LEAST_CROPS = 64, 8
+JUDGED = 4  # every fourth of these crops does not calibrate, it judges
 KINDS = {"Conv", "Relu", "Add", "Sigmoid", "DepthToSpace", "Cast"}
 
 
@@ -50,12 +57,15 @@ def export(
     size: int = 256,
     batch: int | None = None,
     licence: str = LICENCE,
+    calibration: np.ndarray | None = None,
     report: Callable[[str], None] = print,
 ) -> manifest.Manifest:
     """Write `generator` (`groups`, `settings` and `logits(x, group)` as in trainer.networks) as a model folder.
 
-    size: side S of a crop in px. batch: crops per call, None for any number. Files that stand in `folder` are
-    replaced only when every new graph agrees with torch; ModelError tells which one does not.
+    size: side S of a crop in px. batch: crops per call, None for any number. calibration: (N, S, S, 3) uint8 RGB,
+    crops as live video gives them, for INT8 graphs beside the float ones; every fourth is kept to judge them.
+    Files that stand in `folder` are replaced only when every new graph agrees with torch; ModelError tells which
+    one does not.
     """
     folder = Path(folder)
     name = name or folder.name
@@ -63,18 +73,21 @@ def export(
         raise UsageError(f"--batch {batch}: expected 1 or more")
     if size < 16 or size % 16:
         raise UsageError(f"--size {size}: expected a multiple of 16")
-    folded = fold(generator)
-    models = {}
-    for group in generator.groups:
-        report(f"{group}: exporting")
-        models[group] = graph_of(folded, group, size, batch, name=f"{name}/{group}")
+    if calibration is not None and len(calibration) < LEAST_CROPS:
+        raise UsageError(f"--int8: {len(calibration)} crops are too few, expected {LEAST_CROPS} or more")
+    judged = {"fp32": proof_crops(size)}
+    if calibration is not None:
+        x = calibration.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+        judged["int8"], calibration = x[::JUDGED], np.delete(x, np.s_[::JUDGED], axis=0)
+    models = _models(generator, name, size, batch, calibration, report)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
         made = Path(made)
-        pack.write({manifest.graph_name(group): model for group, model in models.items()}, made, manifest.WEIGHTS)
+        pack.write(models, made, manifest.WEIGHTS)
         for group in generator.groups:
-            prove(generator, made / manifest.graph_name(group), group, size, batch, report)
-        files = sorted(path.name for path in made.iterdir())
+            for precision, crops in judged.items():
+                graph = made / manifest.graph_name(group, precision)
+                prove(generator, graph, group, crops, batch or 1, LEAST_DB[precision], report)
         described = manifest.Manifest(
             name=name,
             network=generator.network_name,
@@ -83,18 +96,42 @@ def export(
             size=size,
             batch=batch,
             licence=licence,
-            files={file: sha256(made / file) for file in files},
-            nodes={group: len(model.graph.node) for group, model in models.items()},
+            files={path.name: sha256(path) for path in sorted(made.iterdir())},
+            nodes={graph: len(model.graph.node) for graph, model in sorted(models.items())},
+            precisions=tuple(judged),
         )
         for old in folder.glob("*.onnx"):
-            if old.name not in files:
+            if old.name not in described.files:
                 old.unlink()
-        for file in files:
+        for file in described.files:
             shutil.move(made / file, folder / file)
     described.write(folder)
     if not (folder / CARD).exists():
         (folder / CARD).write_text(card(described), encoding="utf-8")
     return described
+
+
+def _models(
+    generator: nn.Module,
+    name: str,
+    size: int,
+    batch: int | None,
+    calibration: np.ndarray | None,
+    report: Callable[[str], None],
+) -> dict[str, onnx.ModelProto]:
+    """File name -> graph, float and, with `calibration` (N, 3, S, S) in [-1, 1], INT8."""
+    folded = fold(generator)
+    models = {}
+    for group in generator.groups:
+        report(f"{group}: exporting")
+        title = f"{name}/{group}"
+        model = graph_of(folded, group, size, batch, title)
+        if calibration is not None:
+            report(f"{group}: calibrating on {len(calibration)} crops")
+            quantized = int8_convolutions(model, activation_ranges(model, calibration, batch or 1))
+            models[manifest.graph_name(group, "int8")] = rewrite.clean(quantized, title)
+        models[manifest.graph_name(group)] = rewrite.clean(pack.halve_weights(model), title)
+    return models
 
 
 def fold(generator: nn.Module) -> nn.Module:
@@ -123,7 +160,7 @@ class _Logits(nn.Module):
 
 
 def graph_of(folded: nn.Module, group: str, size: int, batch: int | None, name: str) -> onnx.ModelProto:
-    """One group's graph, rewritten and without a trace of the exporting machine."""
+    """One group's graph in float32, rewritten: nothing left to fold."""
     shapes = None if batch else ({0: torch.export.Dim("n")},)
     chatter = io.StringIO()
     with (
@@ -149,7 +186,6 @@ def graph_of(folded: nn.Module, group: str, size: int, batch: int | None, name: 
         raise ModelError(f"group {group}: cannot be exported as red, green, blue and alpha: {error}") from None
     rewrite.depth_first_shuffles(model)
     rewrite.unshuffle_into_convolution(model)
-    pack.halve_weights(model)
     model = rewrite.clean(model, name)
     if leftover := {node.op_type for node in model.graph.node} - KINDS:
         raise ModelError(f"group {group}: operations that should have been folded are left: {sorted(leftover)}")
@@ -160,27 +196,29 @@ def prove(
     generator: nn.Module,
     graph: Path,
     group: str,
-    size: int,
-    batch: int | None,
+    crops: np.ndarray,
+    batch: int,
+    least_db: float,
     report: Callable[[str], None],
 ) -> None:
-    """Run `graph` in ONNX Runtime against torch; ModelError when they differ by more than float16 weights explain."""
-    import onnxruntime
+    """Run `graph` in ONNX Runtime against torch; ModelError when the worst crop has less than `least_db`.
 
-    crops = proof_crops(size, batch or 4)
+    crops: (N, 3, S, S) float32 in [-1, 1]. batch: how many the graph takes.
+    """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rgba = session.run(["rgba"], {"crop": crops})[0]
     with torch.inference_mode():
         expected = generator.float().eval()(torch.from_numpy(crops), group).numpy()
+    rgba = np.concatenate([session.run(["rgba"], {"crop": each[None].repeat(batch, axis=0)})[0][:1] for each in crops])
     got = np.concatenate([rgba[:, :3] * 2 - 1, rgba[:, 3:]], axis=1)
-    largest = float(np.abs(got - expected).max())
-    decibels = psnr_db(got, expected)
+    decibels = [psnr_db(one, true) for one, true in zip(got, expected, strict=True)]
     report(
-        f"{group}: {decibels:.1f} dB against torch, largest error {largest:.1e}, {graph.stat().st_size / 1e3:.0f} kB"
+        f"{graph.stem}: {np.mean(decibels):.1f} dB against torch, worst crop {min(decibels):.1f} dB, "
+        f"largest error {np.abs(got - expected).max():.1e}, {graph.stat().st_size / 1e3:.0f} kB"
     )
-    if decibels < LEAST_PSNR_DB:
+    if min(decibels) < least_db:
         raise ModelError(
-            f"group {group}: the exported graph differs from torch ({decibels:.1f} dB); nothing was written"
+            f"{graph.name} differs from torch: {min(decibels):.1f} dB on its worst crop, expected {least_db:.0f}; "
+            f"nothing was written"
         )
 
 
@@ -190,7 +228,7 @@ def psnr_db(got: np.ndarray, expected: np.ndarray) -> float:
     return 10 * np.log10(4 / max(mean_square, 1e-20))
 
 
-def proof_crops(size: int, count: int) -> np.ndarray:
+def proof_crops(size: int, count: int = 4) -> np.ndarray:
     """(count, 3, size, size) float32 in [-1, 1]: colour at every scale, the same on every machine."""
     random = np.random.default_rng(2026)
     crops = np.zeros((count, 3, size, size), np.float32)
@@ -235,20 +273,23 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--name", help="name of the model (default: the name of OUT_DIR)")
     arguments.add_argument("--size", type=int, default=256, help="side of a crop in px (default 256)")
     arguments.add_argument("--batch", type=int, help="fix the number of crops per call (default: any number)")
+    arguments.add_argument(
+        "--int8", type=Path, nargs="+", metavar="DIR", help="add INT8 graphs, calibrated on crops from these folders"
+    )
     arguments.add_argument("--licence", default=LICENCE, help="licence of the weights, for model.json")
     return cli.run(_command, arguments, argv)
 
 
 def _command(options: argparse.Namespace) -> None:
     generator = load_generator(options.model)
-    described = export(generator, options.out, options.name, options.size, options.batch, options.licence)
+    crops = read_crops(options.int8, CALIBRATION_CROPS, options.size) if options.int8 else None
+    described = export(generator, options.out, options.name, options.size, options.batch, options.licence, crops)
     print(_summary(described, options.out))
 
 
 def _summary(described: manifest.Manifest, folder: Path) -> str:
-    nodes = described.nodes[described.groups[0]]
     weights = (folder / manifest.WEIGHTS).stat().st_size / 1e6
-    return f"{folder}: {len(described.groups)} groups, {nodes} nodes each, weights {weights:.2f} MB"
+    return f"{folder}: {len(described.groups)} groups in {' and '.join(described.precisions)}, weights {weights:.2f} MB"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What lies in a model folder: `model.json`, one `<group>.onnx` per group, one `weights.bin` for all of them.
+"""What lies in a model folder: `model.json`, a `<group>.onnx` per group, one `weights.bin` for all of them.
+
+A model that was calibrated has a `<group>.int8.onnx` per group too.
 
 `model.json` names every file with its sha256. A runner is opened from files that match it, or not at all.
 """
@@ -7,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from livetoon.errors import ModelError, UsageError
@@ -26,7 +28,7 @@ class Manifest:
 
     network, settings: what trainer.networks builds it from. groups: the first is the basic one.
     size: side S of a crop in px. batch: crops per call, None = any number.
-    files: name -> sha256. nodes: group -> operations in its graph.
+    files: name -> sha256. nodes: graph -> operations in it. precisions: those that have graphs.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Manifest:
     licence: str
     files: Mapping[str, str]
     nodes: Mapping[str, int]
+    precisions: tuple[str, ...] = ("fp32",)
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, {"version": VERSION, **asdict(self)})
@@ -45,19 +48,20 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """One group of one model, checked: what a backend opens.
-
-    digest: sha256 over the graph's and the weights' sha256, the same wherever the folder lies.
-    """
+    """One group of one model, checked: what a backend opens."""
 
     folder: Path
     manifest: Manifest
     group: str
-    digest: str
 
-    @property
-    def graph(self) -> Path:
-        return self.folder / graph_name(self.group)
+    def graph(self, precision: str) -> Path:
+        """The graph to run in `precision`: "int8" has its own, every other comes from the float32 one."""
+        return self.folder / graph_name(self.group, precision)
+
+    def digest(self, precision: str) -> str:
+        """sha256 over the sha256 of graph and weights: the same wherever the folder lies."""
+        names = (graph_name(self.group, precision), WEIGHTS)
+        return hashlib.sha256("".join(self.manifest.files[name] for name in names).encode()).hexdigest()
 
     @property
     def place(self) -> str:
@@ -65,8 +69,9 @@ class ModelFiles:
         return hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
 
 
-def graph_name(group: str) -> str:
-    return f"{group}.onnx"
+def graph_name(group: str, precision: str = "fp32") -> str:
+    """File name of a group's graph for `precision`."""
+    return f"{group}.int8.onnx" if precision == "int8" else f"{group}.onnx"
 
 
 def zoo_names() -> list[str]:
@@ -97,13 +102,13 @@ def read(folder: Path) -> Manifest:
         version = fields.pop("version")
         if version != VERSION:
             raise ModelError(f"{path}: version {version}, this livetoon reads version {VERSION}; update livetoon")
-        manifest = Manifest(**{**fields, "groups": tuple(fields["groups"])})
+        manifest = Manifest(**fields)
+        manifest = replace(manifest, groups=tuple(manifest.groups), precisions=tuple(manifest.precisions))
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; {RESTORE}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a model description ({error}); {RESTORE}") from None
-    names = [WEIGHTS, *map(graph_name, manifest.groups)]
-    for name in names:
+    for name in (WEIGHTS, *(graph_name(group, each) for group in manifest.groups for each in manifest.precisions)):
         if name not in manifest.files or Path(name).name != name:
             raise ModelError(f"{path}: lists no hash for {name}; {RESTORE}")
     if not manifest.groups:
@@ -121,12 +126,10 @@ def open_files(model: str | os.PathLike, group: str | None = None) -> ModelFiles
     group = manifest.groups[0] if group is None else group
     if group not in manifest.groups:
         raise UsageError(f"model {manifest.name} has no group {group!r}: expected one of {', '.join(manifest.groups)}")
-    names = (graph_name(group), WEIGHTS)
-    for name in names:
+    for name in (*(graph_name(group, precision) for precision in manifest.precisions), WEIGHTS):
         path = folder / name
         if not path.is_file():
             raise ModelError(f"{path}: missing; {RESTORE}")
         if sha256(path) != manifest.files[name]:
             raise ModelError(f"{path}: altered or cut short (its sha256 is not the one in {NAME}); {RESTORE}")
-    digest = hashlib.sha256("".join(manifest.files[name] for name in names).encode()).hexdigest()
-    return ModelFiles(folder, manifest, group, digest)
+    return ModelFiles(folder, manifest, group)

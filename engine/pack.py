@@ -10,8 +10,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 ALIGNMENT = 64  # bytes; a cache line, so that a mapped tensor can be read in place
 
 
-def halve_weights(model: ModelProto) -> None:
-    """Store weights (not biases) as float16 with a Cast to float32 behind each, in place.
+def halve_weights(model: ModelProto) -> ModelProto:
+    """Store weights (not biases) as float16 with a Cast to float32 behind each, in place; returns `model`.
 
     Runtimes fold the Cast when they open the graph: half the file, the arithmetic stays float32.
     """
@@ -26,6 +26,7 @@ def halve_weights(model: ModelProto) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    return model
 
 
 def write(models: Mapping[str, ModelProto], folder: Path, weights: str) -> None:

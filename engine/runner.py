@@ -94,7 +94,8 @@ def open_runner(
     """Open `group` (None: the basic one) of `model`, a name in the zoo or a model folder.
 
     backend: "auto" takes the first that is installed, OpenVINO before ONNX Runtime. precision: "auto" takes the
-    fastest that keeps the picture. threads: None takes the fewest that are quick enough, measured once.
+    fastest that this machine has and the model was made for. threads: None takes the fewest that are quick enough,
+    measured once.
     UsageError for a name that does not exist, ModelError for files that are missing or altered, EngineError when
     no backend can run the model. Compiled engines are kept in the user's cache folder.
     """
@@ -105,15 +106,15 @@ def open_runner(
     reasons = []
     for candidate in backends.candidates(backend):
         try:
-            precisions = candidate.precisions()
+            precisions = candidate.precisions(files.manifest.precisions)
         except (ImportError, OSError) as error:
             log.warning("%s cannot be loaded: %s", candidate.backend_name, error)
             reasons.append(f"{candidate.backend_name} cannot be loaded: {error}")
             continue
         if precision not in ("auto", *precisions):
             raise UsageError(
-                f"precision {precision!r}: {candidate.backend_name} on this machine runs "
-                f"{', '.join(precisions)}; choose one of these or auto"
+                f"precision {precision!r}: {candidate.backend_name} on this machine runs model "
+                f"{files.manifest.name} in {', '.join(precisions)}; choose one of these or auto"
             )
         runner = candidate(files, precisions[0] if precision == "auto" else precision, threads, cache)
         log.info("opened %s", runner.spec)

@@ -6,7 +6,7 @@ A new backend is one file in this folder and one decorator: no list elsewhere is
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.cache import Cache
@@ -22,8 +22,8 @@ class Backend(Protocol):
     rank: int
 
     @staticmethod
-    def precisions() -> tuple[str, ...]:
-        """What this machine runs, the default first. Loads the library."""
+    def precisions(stored: Sequence[str]) -> tuple[str, ...]:
+        """What this machine runs of a model that has graphs for `stored`, the default first. Loads the library."""
         ...
 
     def __init__(self, files: ModelFiles, precision: str, threads: int | None, cache: Cache): ...

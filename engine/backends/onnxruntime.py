@@ -1,5 +1,7 @@
 """ONNX Runtime on the processor: runs wherever OpenVINO does not."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +26,8 @@ class ONNXRuntimeRunner(CheckedRunner):
     """
 
     @staticmethod
-    def precisions() -> tuple[str, ...]:
+    def precisions(stored: Sequence[str]) -> tuple[str, ...]:
+        """float32 only: INT8 takes a third longer than that here (AVX2, measured)."""
         import onnxruntime  # noqa: F401 -- a broken installation shows here, while another backend can be taken
 
         return ("fp32",)
@@ -34,12 +37,13 @@ class ONNXRuntimeRunner(CheckedRunner):
 
         described = files.manifest
         size = described.size
+        graph = files.graph(precision)
         device = machine.processor()
         self._batch = described.batch or 1  # on a processor four calls take no longer than one call with four crops
         if threads is None:
             blank = {"crop": np.zeros((self._batch, 3, size, size), np.float32)}
             threads = thread_choice.choose(
-                lambda count: thread_choice.fastest_ms(_session(files, count).run, None, blank),
+                lambda count: thread_choice.fastest_ms(_session(graph, count).run, None, blank),
                 cache,
                 f"{described.name}-onnxruntime-{precision}-{files.place}-threads",
                 {
@@ -51,7 +55,7 @@ class ONNXRuntimeRunner(CheckedRunner):
         super().__init__(
             RunnerSpec(described.name, described.network, files.group, size, precision, "onnxruntime", device, threads)
         )
-        self._session = _session(files, threads)
+        self._session = _session(graph, threads)
 
     def _pictures(self, crops: np.ndarray) -> np.ndarray:
         x = crops.transpose(0, 3, 1, 2).astype(np.float32)
@@ -72,7 +76,7 @@ class ONNXRuntimeRunner(CheckedRunner):
         return (runs[0] if len(runs) == 1 else np.concatenate(runs))[: len(x)]
 
 
-def _session(files: ModelFiles, threads: int) -> "onnxruntime.InferenceSession":
+def _session(graph: Path, threads: int) -> "onnxruntime.InferenceSession":
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -81,6 +85,6 @@ def _session(files: ModelFiles, threads: int) -> "onnxruntime.InferenceSession":
     # a waiting thread that spins takes the browser's core
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(files.graph, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no narrower base class
-        raise EngineError(f"{files.graph}: ONNX Runtime cannot open it: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"{graph}: ONNX Runtime cannot open it: {str(error).splitlines()[0]}") from error

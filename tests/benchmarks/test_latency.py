@@ -13,7 +13,7 @@ from benchmarks import crops, latency, timing
 from benchmarks.eager import eager_network
 from engine import backends
 from engine.export import export, psnr_db
-from livetoon.errors import ModelError, UsageError
+from livetoon.errors import ModelError
 from trainer.checkpoint import save_generator
 from trainer.networks import build
 
@@ -112,18 +112,6 @@ def test_crops_are_real_and_the_same_every_time():
     np.testing.assert_array_equal(first, crops.astronaut_crops(4, SIZE))
     assert all(20 < each.std() < 120 for each in first)
     assert len({each.tobytes() for each in first}) == 4
-
-
-def test_crops_of_a_folder(tmp_path):
-    import cv2
-
-    with pytest.raises(UsageError, match="no pictures in it"):
-        crops.crops_of(tmp_path, 2, SIZE)
-    for index in range(5):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((100, 100, 3), (0, 0, 50 * index), np.uint8))
-    found = crops.crops_of(tmp_path, 3, SIZE)
-    assert found.shape == (3, SIZE, SIZE, 3)
-    assert found[:, 0, 0].tolist() == [[0, 0, 0], [100, 0, 0], [200, 0, 0]]
 
 
 def test_interleaved_measures_milliseconds_in_turn():

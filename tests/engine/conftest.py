@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,12 @@ def generator() -> nn.Module:
     return random_generator("live", groups=list(GROUPS), widths=(8, 16, 16, 32), blocks=(1, 1, 1))
 
 
+def pictures(count: int) -> np.ndarray:
+    """(count, S, S, 3) uint8 RGB: smooth colours, no two the same."""
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    return np.stack([cv2.resize(each, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for each in coarse])
+
+
 @pytest.fixture(scope="session")
 def make_generator() -> Callable[..., nn.Module]:
     """`random_generator(name, seed, **settings)`, for networks other than `generator`."""
@@ -51,7 +59,7 @@ def make_generator() -> Callable[..., nn.Module]:
 def exported(generator, tmp_path_factory) -> Path:
     """The model folder of `generator`; tests that alter it take `model` instead."""
     folder = tmp_path_factory.mktemp("models") / "small"
-    export(generator, folder, size=SIZE, report=lambda line: None)
+    export(generator, folder, size=SIZE, calibration=pictures(12), report=lambda line: None)
     return folder
 
 

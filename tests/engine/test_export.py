@@ -44,7 +44,9 @@ def test_the_folder_is_complete_and_opens(exported, generator):
     assert "non-commercial" in described.licence
     assert sorted(path.name for path in exported.iterdir()) == [
         "MODEL_CARD.md",
+        "adults.int8.onnx",
         "adults.onnx",
+        "kids.int8.onnx",
         "kids.onnx",
         "model.json",
         "weights.bin",
@@ -57,16 +59,36 @@ def test_only_plain_operations_remain(exported):
         assert {node.op_type for node in graph.node} == export.KINDS
         convolutions = [node for node in graph.node if node.op_type == "Conv"]
         assert len(convolutions) == sum(node.op_type == "Cast" for node in graph.node)
-        assert manifest.read(exported).nodes[group] == len(graph.node)
+        assert manifest.read(exported).nodes[f"{group}.onnx"] == len(graph.node)
 
 
-def test_shared_weights_are_stored_once_in_half_precision(exported, generator):
+def test_shared_weights_are_stored_once_in_half_precision(generator, tmp_path):
+    exported = tmp_path / "small"
+    export.export(generator, exported, size=SIZE, report=quiet)
     convolutions = sum(module.weight.numel() for module in generator.modules() if isinstance(module, nn.Conv2d))
     biases = sum(module.out_channels for module in generator.modules() if isinstance(module, nn.Conv2d))
     tensors = 2 * sum(isinstance(module, nn.Conv2d) for module in generator.modules())
     stored = (exported / manifest.WEIGHTS).stat().st_size
     exact = 2 * convolutions + 4 * biases
     assert exact <= stored <= exact + 64 * tensors
+
+
+def test_every_convolution_of_an_int8_graph_reads_int8(exported):
+    for group in ("adults", "kids"):
+        model = onnx.load(exported / f"{group}.int8.onnx")
+        made_by = {node.output[0]: node for node in model.graph.node}
+        stored = {value.name: value for value in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Conv":
+                assert [made_by[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+                assert made_by[made_by[node.input[0]].input[0]].op_type == "QuantizeLinear"
+                assert stored[made_by[node.input[1]].input[0]].data_type == onnx.TensorProto.INT8
+                assert stored[node.input[2]].data_type == onnx.TensorProto.FLOAT
+
+
+def test_too_few_crops_to_calibrate_on(tiny, tmp_path):
+    with pytest.raises(UsageError, match="--int8: 3 crops are too few"):
+        export.export(tiny, tmp_path / "tiny", calibration=np.zeros((3, 256, 256, 3), np.uint8), report=quiet)
 
 
 def test_nothing_of_this_machine_is_written(exported):
@@ -86,7 +108,7 @@ def test_the_same_weights_give_the_same_bytes(tiny, first, tmp_path):
 def test_the_report_has_error_and_decibels_of_every_group(tiny, tmp_path):
     lines = []
     export.export(tiny, tmp_path / "tiny", size=SIZE, report=lines.append)
-    proofs = [line for line in lines if "dB against torch, largest error" in line]
+    proofs = [line for line in lines if "dB against torch" in line and "largest error" in line]
     assert [line.split(":")[0] for line in proofs] == ["adults"]
     assert float(proofs[0].split()[1]) > 60
 
@@ -148,7 +170,7 @@ class Headless(Twisted):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Twisted, r"differs from torch .* nothing was written"),
+        (Twisted, r"adults\.onnx differs from torch: .* nothing was written"),
         (Unfolded, r"are left: .*'Tanh'"),
         (Headless, r"does not end in a convolution and a pixel-shuffle"),
     ],

@@ -24,12 +24,14 @@ def edit(folder, **fields):
 def test_the_first_group_is_the_default(exported):
     files = manifest.open_files(exported)
     assert files.group == "adults"
-    assert files.graph == exported / "adults.onnx"
-    assert files.digest != manifest.open_files(exported, "kids").digest
+    assert files.graph("fp32") == files.graph("bf16") == exported / "adults.onnx"
+    assert files.graph("int8") == exported / "adults.int8.onnx"
+    assert files.digest("fp32") == files.digest("bf16") != files.digest("int8")
+    assert files.digest("fp32") != manifest.open_files(exported, "kids").digest("fp32")
 
 
 def test_digest_does_not_depend_on_the_place(exported, model):
-    assert manifest.open_files(exported).digest == manifest.open_files(model).digest
+    assert manifest.open_files(exported).digest("int8") == manifest.open_files(model).digest("int8")
     assert manifest.open_files(exported).place != manifest.open_files(model).place
 
 
@@ -48,7 +50,7 @@ def test_a_folder_that_is_no_model(tmp_path):
         manifest.open_files(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["adults.onnx", "weights.bin"])
+@pytest.mark.parametrize("name", ["adults.onnx", "adults.int8.onnx", "weights.bin"])
 @pytest.mark.parametrize("change", [flip, lambda content: content[:-1], lambda content: b""])
 def test_altered_files_are_refused(model, name, change):
     spoil(model / name, change)
@@ -56,7 +58,7 @@ def test_altered_files_are_refused(model, name, change):
         manifest.open_files(model)
 
 
-@pytest.mark.parametrize("name", ["adults.onnx", "weights.bin"])
+@pytest.mark.parametrize("name", ["adults.onnx", "adults.int8.onnx", "weights.bin"])
 def test_missing_files_are_named(model, name):
     (model / name).unlink()
     with pytest.raises(ModelError, match=rf"{name}: missing"):
@@ -81,6 +83,13 @@ def test_description_of_a_newer_version(model):
         manifest.open_files(model)
 
 
+def test_a_description_without_precisions_is_float32_only(model):
+    description = json.loads((model / manifest.NAME).read_text())
+    del description["precisions"]
+    (model / manifest.NAME).write_text(json.dumps(description))
+    assert manifest.read(model).precisions == ("fp32",)
+
+
 def test_description_without_groups(model):
     edit(model, groups=[])
     with pytest.raises(ModelError, match="names no group"):
@@ -88,7 +97,7 @@ def test_description_without_groups(model):
 
 
 def test_a_file_without_hash_is_never_opened(model):
-    edit(model, files={"adults.onnx": "0" * 64, "kids.onnx": "0" * 64})
+    edit(model, precisions=["fp32"], files={"adults.onnx": "0" * 64, "kids.onnx": "0" * 64})
     with pytest.raises(ModelError, match=r"lists no hash for weights\.bin"):
         manifest.open_files(model)
 

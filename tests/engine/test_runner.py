@@ -21,7 +21,12 @@ from livetoon.errors import EngineError, ModelError, UsageError
 from livetoon.files import sha256
 
 EACH = pytest.mark.parametrize("backend", backends.names())
-LEAST_DB = {"fp32": 60.0, "bf16": 30.0}  # against torch float32; the graph's weights are float16
+LEAST_DB = {"fp32": 60.0, "bf16": 30.0, "int8": 33.0}  # against torch float32; the graph's weights are float16
+
+
+def precisions(backend: str, folder: Path) -> tuple[str, ...]:
+    """What this machine runs of the model in `folder`."""
+    return backends.candidates(backend)[0].precisions(manifest.read(folder).precisions)
 
 
 def pictures_of(x: torch.Tensor) -> np.ndarray:
@@ -70,13 +75,13 @@ def depth_first_shuffle(given, options):
 def test_every_precision_agrees_with_torch(exported, generator, crops, backend, group):
     with torch.inference_mode():
         expected = generator(crops, group)
-    for precision in backends.candidates(backend)[0].precisions():
+    for precision in precisions(backend, exported):
         runner = open_runner(exported, group, backend, precision)
         assert (runner.spec.backend, runner.spec.precision, runner.spec.group) == (backend, precision, group)
         assert psnr_db(runner.infer(crops.numpy()), expected.numpy()) > LEAST_DB[precision]
         pictures = runner(pictures_of(crops))
         wanted = pictures_of(torch.cat([expected[:, :3], expected[:, 3:] * 2 - 1], dim=1))
-        assert psnr_db(pictures / 127.5, wanted / 127.5) > min(50, LEAST_DB[precision])
+        assert psnr_db(pictures / 127.5, wanted / 127.5) > min(50, LEAST_DB[precision]) - 1
         if precision == "fp32":
             assert np.abs(pictures.astype(int) - wanted).max() <= 1
 
@@ -91,8 +96,8 @@ def test_the_models_that_come_with_livetoon_agree_with_torch(backend, name, grou
     side = files.manifest.size
     ramps = torch.stack(torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij"))
     x = torch.cat([ramps, ramps[:1] * ramps[1:]])[None]
-    expected = torch_reference(files.graph, x)
-    for precision in backends.candidates(backend)[0].precisions():
+    expected = torch_reference(files.graph("fp32"), x)
+    for precision in precisions(backend, files.folder):
         assert psnr_db(open_runner(name, group, backend, precision).infer(x.numpy()), expected) > LEAST_DB[precision]
 
 
@@ -205,7 +210,10 @@ def test_auto_goes_on_when_a_library_cannot_be_loaded(exported, tmp_path, monkey
     ("options", "message"),
     [
         ({"backend": "cuda"}, "backend 'cuda': expected auto or one of openvino, onnxruntime"),
-        ({"precision": "int3", "backend": "onnxruntime"}, "precision 'int3': onnxruntime .* runs fp32"),
+        (
+            {"precision": "int3", "backend": "onnxruntime"},
+            "precision 'int3': onnxruntime on this machine runs model small in fp32; choose",
+        ),
         ({"group": "elderly"}, "no group 'elderly': expected one of adults, kids"),
         ({"threads": 0}, "threads 0: expected 1 or more"),
     ],
@@ -229,7 +237,7 @@ def test_a_graph_cut_short_is_refused_even_with_its_own_hash(model, backend, len
     description["files"]["adults.onnx"] = sha256(graph)
     (model / "model.json").write_text(json.dumps(description))
     with pytest.raises(EngineError, match=r"adults\.onnx: .* cannot") as refused:
-        open_runner(model, backend=backend)
+        open_runner(model, backend=backend, precision="fp32")
     assert "\n" not in str(refused.value)
 
 
