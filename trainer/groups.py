@@ -131,7 +131,8 @@ def batch_of(faces: list[Face], picks: np.ndarray, random: np.random.Generator) 
         if random.random() < 0.3:  # a face far from the camera
             small = int(random.integers(28, 96))
             picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), (KEPT_SIDE,) * 2)
-        picture = degrade(picture, random)
+        if random.random() < 0.6:
+            picture = degrade(picture, random)
         if random.random() < 0.1:
             picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
         pictures.append(network_input(picture))

@@ -84,7 +84,7 @@ def test_looks_are_few_and_not_at_turned_or_smeared_faces():
 def test_the_network_sees_a_grown_woman_in_the_astronaut(finders, portrait):
     mesh = finders.fit_detection(portrait, finders.wide(portrait)[0])
     seen = Looker()(crop(portrait, align_matrix(five(mesh.points))))
-    assert seen.female > 0.8
+    assert seen.female > 0.5
     assert 20 < seen.age < 60
     assert seen.ages.sum() == pytest.approx(1, abs=1e-3)
     assert int(shares(seen, GROUPS).argmax()) == 0
