@@ -28,6 +28,7 @@ from trainer.data import held_out, read
 
 KEPT_SIDE = 160  # px, side of the aligned crops that wait in memory
 BLOCKS = 8  # blocks of EfficientNet-Lite0 that are used: 80 channels at a sixteenth of the size
+BATCH = 32  # faces a step
 GROUPS = ("young-women", "young-men", "kids", "elderly")  # what `evaluate` counts
 
 
@@ -150,13 +151,13 @@ def _age_label(age: int) -> np.ndarray:
     return (bell / bell.sum()).astype(np.float32)
 
 
-def train(faces: list[Face], minutes: float, seed: int = 0, batch: int = 32):
+def train(faces: list[Face], minutes: float, seed: int = 0):
     """Train for so many minutes of wall time; returns the averaged (EMA) network. The rate falls with the time."""
     import torch
     from torch.nn import functional
 
-    if len(faces) < batch:
-        raise DataError(f"{len(faces)} faces are too few to learn from; expected at least {batch}")
+    if len(faces) < BATCH:
+        raise DataError(f"{len(faces)} faces are too few to learn from; expected at least {BATCH}")
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     network = build().train().to(memory_format=torch.channels_last)
@@ -173,7 +174,7 @@ def train(faces: list[Face], minutes: float, seed: int = 0, batch: int = 32):
         rate = min(1.0, step / 100) * (0.5 + 0.5 * np.cos(np.pi * done)) + 0.01
         for group, peak in zip(optimizer.param_groups, (7e-4, 2e-3), strict=True):
             group["lr"] = rate * peak
-        picks = random.choice(len(faces), batch, p=weight)
+        picks = random.choice(len(faces), BATCH, p=weight)
         x, female, ages = (torch.from_numpy(array) for array in batch_of(faces, picks, random))
         sex_logit, age_logits = network(x)
         known = torch.tensor([[1.0 if faces[pick].age >= 4 else 0.3] for pick in picks])
