@@ -64,6 +64,7 @@ class Load:
     server_s: list[float] = field(default_factory=list)
     browser_s: list[float] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
+    readout_ms: list[float] = field(default_factory=list)  # the delay that the page itself shows
 
     def sample(self, server: psutil.Process, browser: Sequence[psutil.Process]) -> None:
         self.when.append(time.monotonic())
@@ -102,6 +103,7 @@ def figures(seen: measure.Seen, load: Load) -> dict[str, Any]:
         "frames_received_per_s": round(sum(message["received"] for _, message in reports[1:]) / seconds, 2),
         "delay_ms_p50": round(float(np.median(delays[:, 1])), 1),
         "delay_ms_p95": round(float(np.percentile(delays[:, 1], 95)), 1),
+        "delay_ms_shown_by_page": round(float(np.median(load.readout_ms)), 1) if load.readout_ms else None,
         "slope_ms_per_10s": round(slope(delays), 2),
         "raw_face_frames": seen.raw_frames(),
         "least_face_difference": round(float(np.nanmin(seen.decoded[:, 2:])), 1),
@@ -164,6 +166,7 @@ async def run(options: argparse.Namespace, width: int, height: int) -> tuple[mea
             await page.look(1280, 900)
             await page.choose("#size", f"{width}x{height}")
             load = Load()
+            print(f"measuring for {options.seconds:g} s", file=sys.stderr)
             await page.click("#start")
             await page.wait_for("livetoonMeasured.firstShown", 20)
             await asyncio.sleep(WARM_UP_S)
@@ -181,7 +184,9 @@ async def _watch(page: Page, chromium: Chromium, process: psutil.Process, load: 
         left = until - time.monotonic()
         if left <= 0:
             return
-        state = await page.run("document.body.dataset.state")
+        state, readout = await page.run("[document.body.dataset.state, parseInt(delay.textContent)]")
+        if readout is not None:
+            load.readout_ms.append(readout)
         if state != "running":
             raise LivetoonError(f"the page stopped: {await page.run('document.body.innerText')}")
         if sys.stderr.isatty():

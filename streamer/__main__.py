@@ -6,11 +6,15 @@ import logging
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from livetoon import __version__, cli
 from livetoon.errors import UsageError
+
+# The worker holds Python for moments, and the event loop waits for it: at most this long instead of 5 ms.
+SWITCH_S = 0.0005
 
 DESCRIPTION = """Turn a camera into a live cartoon in the browser.
 
@@ -65,6 +69,7 @@ def _command(options: argparse.Namespace) -> int:
     from streamer.visitors import Visitors
 
     _quieten(options.debug)
+    sys.setswitchinterval(SWITCH_S)
     cv2.setNumThreads(1)  # a frame is small: handing parts of it to other threads costs more than it saves
     transport = Transport(options.codec, round(options.bitrate * 1e6), tuple(options.ice))
     names = _names(options)

@@ -3,6 +3,7 @@
 import { closeCamera, listCameras, openCamera, resizeCamera } from "./camera.js";
 import { Connection } from "./connection.js";
 import { DelayMeter } from "./delay.js";
+import { Pace } from "./pace.js";
 import { Failure, cameraGone, hints } from "./sentences.js";
 
 const byId = (id) => document.getElementById(id);
@@ -22,6 +23,7 @@ let about = { groups: [], max_faces: 4, defaults: {} };
 let stream = null;
 let connection = null;
 let meter = new DelayMeter();
+let pace = new Pace();
 let attempt = 0; // a new number makes everything that an older start still awaits void
 let faceless = 0;
 let lastReport = null;
@@ -73,6 +75,7 @@ async function start(retries = 0) {
 
 async function connect(stale) {
   meter = new DelayMeter();
+  pace = new Pace();
   lastReport = null;
   connection = new Connection({
     cartoon: (incoming) => { cartoon.srcObject = incoming; },
@@ -162,7 +165,8 @@ async function changeCamera() {
 
 function report(message) {
   meter.statistics(message);
-  const now = performance.now();
+  const limit = pace.report(message);
+  if (limit !== null) connection?.limitFrames(limit);
   if (lastReport) {
     const seconds = (message.server - lastReport.server) / 1000;
     byId("fps").textContent = ((message.sent - lastReport.sent) / seconds).toFixed(0);
@@ -177,7 +181,6 @@ function report(message) {
   byId("hint").textContent = message.trouble
     ?? (faceless >= HINT_AFTER ? hints.none
       : message.faces > about.max_faces ? hints.crowd(message.faces, about.max_faces) : "");
-  page.dataset.reportedAt = now.toFixed(0);
   fillStages(message.stages);
 }
 

@@ -46,6 +46,14 @@ export class Connection {
     return this.sender?.replaceTrack(stream.getVideoTracks()[0]);
   }
 
+  /** Send at most this many frames a second. */
+  async limitFrames(most) {
+    const parameters = this.sender.getParameters();
+    for (const encoding of parameters.encodings) encoding.maxFramerate = most;
+    // A browser that does not know the limit sends every frame.
+    await this.sender.setParameters(parameters).catch(() => {});
+  }
+
   /** Milliseconds from camera to network and from network to screen, as far as the browser counts them. */
   async timing() {
     const timing = { encode: 0, roundTrip: 0 };

@@ -376,3 +376,46 @@ async def snapshot(page: Page) -> tuple[str, bytes]:
         "reader.onload = () => resolve(reader.result); reader.readAsDataURL(savedBlob); })"
     )
     return name, base64.b64decode(data.split(",")[1])
+
+
+# What the page works out by itself, fed with times that are known: drawn at uneven times, one in seven not shown.
+DELAY = """import('./delay.js').then(({DelayMeter}) => {
+  const meter = new DelayMeter();
+  const AHEAD = 5000, ENCODE = 8, TRIP = 4, DELAY = 120, ORIGIN = 0xfffff000, TAKEN = 300;
+  const takes = [];
+  for (let n = 0, at = 0; n < 200; n++) { at += 33 + (n * n) % 7 + (n % 3 ? 0 : 40); takes.push(at); }
+  for (let start = 0; start < takes.length; start += 20) {
+    const some = takes.slice(start, start + 20), now = TAKEN + some.at(-1) + DELAY;
+    for (const at of some) if (at % 7) meter.shown((ORIGIN + at * 90) >>> 0, TAKEN + at + DELAY);
+    meter.clock(now, now + AHEAD + 1, now + 2);
+    meter.uplink(ENCODE, TRIP);
+    meter.statistics({lead: TAKEN + ENCODE + TRIP / 2 + AHEAD, timestamps: some.map((at) => at * 90)});
+  }
+  return meter.take();
+})"""
+
+PACE = """import('./pace.js').then(({Pace}) => {
+  const pace = new Pace(), limits = [];
+  let sent = 0, now = 0, limit = 30;
+  const run = (able, seconds) => {
+    for (let tick = 0; tick < 2 * seconds; tick++) {
+      now += 500;
+      sent += Math.min(limit, able) / 2;
+      limit = pace.report({server: now, sent}) ?? limit;
+    }
+    limits.push(limit);
+  };
+  run(30, 10); run(18, 10); run(2, 10); run(30, 20);
+  return limits;
+})"""
+
+
+def test_the_page_works_out_the_delay_and_asks_for_no_more_frames_than_are_drawn(loop, served):
+    async def scene():
+        async with Chromium(None) as chromium:
+            page = await chromium.open(served.address)
+            return await page.run(DELAY), await page.run(PACE)
+
+    delay, limits = within(loop, scene())
+    assert delay == pytest.approx(120, abs=1)
+    assert limits == [30, 23, 8, 30]
