@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -62,15 +63,32 @@ def test_only_plain_operations_remain(exported):
         assert manifest.read(exported).nodes[f"{group}.onnx"] == len(graph.node)
 
 
-def test_shared_weights_are_stored_once_in_half_precision(generator, tmp_path):
-    exported = tmp_path / "small"
-    export.export(generator, exported, size=SIZE, report=quiet)
-    convolutions = sum(module.weight.numel() for module in generator.modules() if isinstance(module, nn.Conv2d))
-    biases = sum(module.out_channels for module in generator.modules() if isinstance(module, nn.Conv2d))
-    tensors = 2 * sum(isinstance(module, nn.Conv2d) for module in generator.modules())
-    stored = (exported / manifest.WEIGHTS).stat().st_size
-    exact = 2 * convolutions + 4 * biases
-    assert exact <= stored <= exact + 64 * tensors
+def places(graph: Path) -> dict[str, tuple[int, int]]:
+    """Constant -> offset and length in the weights file."""
+    found = {}
+    for value in onnx.load(graph, load_external_data=False).graph.initializer:
+        entry = {each.key: each.value for each in value.external_data}
+        assert entry["location"] == manifest.WEIGHTS
+        found[value.name] = int(entry["offset"]), int(entry["length"])
+    return found
+
+
+def test_what_groups_share_is_stored_once_and_weights_in_half_precision(exported, generator):
+    used = {name: places(exported / name) for name in manifest.read(exported).nodes}
+    for name in ("generator.trunk.deep.0.widen.0.weight.half", "generator.trunk.deep.0.widen.0.bias"):
+        assert used["adults.onnx"][name] == used["kids.onnx"][name]
+    own = "generator.branches.{}.out.weight.half"
+    assert used["adults.onnx"][own.format("adults")] != used["kids.onnx"][own.format("kids")]
+    codes = "generator.trunk.deep.0.widen.0.weight.int8"
+    assert used["adults.int8.onnx"][codes] == used["kids.int8.onnx"][codes]
+    numbers = generator.trunk.deep[0].widen[0].weight.numel()
+    assert used["adults.onnx"]["generator.trunk.deep.0.widen.0.weight.half"][1] == 2 * numbers
+    assert used["adults.int8.onnx"][codes][1] == numbers
+
+    stored = sorted({place for each in used.values() for place in each.values()})
+    assert all(offset + length <= following for (offset, length), (following, _) in itertools.pairwise(stored))
+    padding = 63 * len(stored)
+    assert (exported / manifest.WEIGHTS).stat().st_size <= sum(length for _, length in stored) + padding
 
 
 def test_every_convolution_of_an_int8_graph_reads_int8(exported):
@@ -99,15 +117,11 @@ def test_nothing_of_this_machine_is_written(exported):
         assert b"trainer/networks" not in content
 
 
-def test_the_same_weights_give_the_same_bytes(tiny, first, tmp_path):
+def test_the_same_weights_give_the_same_bytes_and_every_group_its_proof(tiny, first, tmp_path):
     again = tmp_path / "tiny"
-    export.export(tiny, again, size=SIZE, report=quiet)
-    assert bytes_of(again) == bytes_of(first)
-
-
-def test_the_report_has_error_and_decibels_of_every_group(tiny, tmp_path):
     lines = []
-    export.export(tiny, tmp_path / "tiny", size=SIZE, report=lines.append)
+    export.export(tiny, again, size=SIZE, report=lines.append)
+    assert bytes_of(again) == bytes_of(first)
     proofs = [line for line in lines if "dB against torch" in line and "largest error" in line]
     assert [line.split(":")[0] for line in proofs] == ["adults"]
     assert float(proofs[0].split()[1]) > 60
