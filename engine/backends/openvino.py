@@ -1,5 +1,6 @@
 """OpenVINO on the processor: one crop at a time, pictures in and out inside the compiled graph."""
 
+import functools
 import io
 import logging
 import platform
@@ -53,6 +54,7 @@ class OpenVINORunner(CheckedRunner):
             "shape": [1, size, size, 3],
         }
 
+        @functools.cache
         def compiled(count: int) -> openvino.CompiledModel:
             slot = f"{described.name}-{files.group}-openvino-{precision}-{files.place}"
             return _cached(core, graph, size, cache, slot, fields, _settings(precision, count))
