@@ -8,6 +8,6 @@
     track      frames -> the same faces again, and what has to be hidden
     align      points -> upright crop and back
     paste      cartoon -> picture
-    tone       the person's own skin colour for the cartoon
+    finish     before the paste: skin and hair take the person's colours, stray white is let go
     groups     crop -> which group's style draws this face
 """

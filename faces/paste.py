@@ -15,8 +15,8 @@ from faces.align import CROP, inverse, move
 from faces.landmarks import OVAL
 
 # px of a 256 px crop over which the cartoon gives way to the camera at each side: left, top, right, bottom.
-# The bottom cuts through neck and shoulders and the sides through long hair; the top seldom cuts anything.
-FEATHER = (40, 24, 40, 56)
+# The bottom cuts through neck and shoulders, the sides through long hair, the top through high hair.
+FEATHER = (40, 36, 40, 56)
 _SMALL = 64  # px, side on which soft masks are drawn
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from faces.align import align_matrix, crop
 from faces.face import Face
+from faces.finish import Finish
 from faces.groups import AUTO, Looker, Router
 from faces.paste import hide, outline, paste
-from faces.tone import SkinTone
 from faces.track import FADE_S, KEEP_S, Finders, Tracker
 from livetoon.errors import DataError, UsageError
 
@@ -28,15 +28,15 @@ class Settings:
     """What the person at the page may change between two frames.
 
     group: "auto" or a group's name; strength in [0, 1]: 0 shows the camera, 1 the cartoon; tone in [0, 1]: share of
-    the person's own skin colour. UsageError for anything else.
+    the person's own skin and hair colour. UsageError for anything else.
 
     >>> Settings(group="kids", strength=0.5).tone
-    0.5
+    0.6
     """
 
     group: str = AUTO
     strength: float = 1.0
-    tone: float = 0.5
+    tone: float = 0.6
 
     def __post_init__(self):
         if not isinstance(self.group, str) or not self.group:
@@ -59,7 +59,7 @@ class Result:
 
 
 class Pipeline:
-    """What one video needs: a tracker, a choice of group and a skin tone for each face.
+    """What one video needs: a tracker, a choice of group and the colours of each face.
 
     runners: one for each group, or a function that opens one (crops (N, 256, 256, 3) uint8 RGB -> (N, 256, 256, 4)
     uint8 RGBA); all are opened here, so that no frame waits for it. groups: the first is the basic one, which draws a
@@ -84,13 +84,13 @@ class Pipeline:
         self._tracker = Tracker(max_faces, finders)
         self._looker = looker or Looker()
         self._routers: dict[int, Router] = {}
-        self._tones: dict[int, SkinTone] = {}
+        self._finishes: dict[int, Finish] = {}
 
     def reset(self) -> None:
         """Forget every face, as before a new video; everything stays open."""
         self._tracker.reset()
         self._routers.clear()
-        self._tones.clear()
+        self._finishes.clear()
 
     def process(self, frame: np.ndarray, t: float, settings: Settings | None = None) -> Result:
         """Draw every face of `frame` (H, W, 3) uint8 RGB, seen at `t` seconds (rising from call to call).
@@ -125,8 +125,8 @@ class Pipeline:
         clock.lap("group")
         cartoon = self._runners[group](picture[None])[0]
         clock.lap("generator")
-        tone = self._tones.setdefault(face.track, SkinTone())
-        cartoon = tone(cartoon, picture, face.landmarks, matrix, t, settings.tone)
+        finish = self._finishes.setdefault(face.track, Finish())
+        cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone)
         fade = 1 - min(1.0, max(0.0, (face.unseen_s - KEEP_S) / FADE_S))
         paste(shown, cartoon, matrix, outline(face.landmarks, matrix), settings.strength * fade)
         clock.lap("paste")
@@ -142,7 +142,7 @@ class Pipeline:
 
     def _forget(self, faces: Sequence[Face]) -> None:
         known = {face.track for face in faces}
-        for memory in (self._routers, self._tones):
+        for memory in (self._routers, self._finishes):
             for track in [track for track in memory if track not in known]:
                 del memory[track]
 

@@ -20,7 +20,7 @@ GROUPS = ("young-women", "young-men", "kids", "elderly")
 COLOURS = {"young-women": (0, 255, 0), "young-men": (0, 0, 255), "kids": (255, 255, 0), "elderly": (255, 0, 255)}
 EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye
 FPS = 25
-ONLY_CARTOON = Settings(tone=0.0)
+ONLY_CARTOON = Settings(group="young-women", tone=0.0)
 
 
 class Painter:
@@ -155,17 +155,21 @@ def test_faces_beyond_the_limit_are_hidden_not_shown(networks):
 def test_the_group_can_be_pinned(pipeline):
     place = (320, 200, 1.5)
     region = face_region(*place, (480, 640))
-    for index, group in enumerate([*GROUPS, "auto"]):
-        settings = Settings(group=group, tone=0.0)
-        result = pipeline.process(scene(place), index / FPS, settings)
-        expected = COLOURS.get(group, COLOURS["young-women"])
-        assert (result.frame[region] == expected).all(axis=1).mean() > 0.999
+    for index, group in enumerate(GROUPS):
+        result = pipeline.process(scene(place), index / FPS, Settings(group=group, tone=0.0))
+        assert (result.frame[region] == COLOURS[group]).all(axis=1).mean() > 0.999
+
+
+def test_the_group_is_chosen_once_and_kept(pipeline):
+    chosen = [pipeline.process(scene((320, 200, 1.5)), index / FPS).groups for index in range(12)]
+    assert chosen[0][0] in GROUPS
+    assert all(groups == chosen[0] for groups in chosen)
 
 
 def test_strength_is_the_way_from_camera_to_cartoon(pipeline):
     frame = scene((320, 200, 1.5))
-    assert np.array_equal(pipeline.process(frame, 0.0, Settings(strength=0, tone=0)).frame, frame)
-    half = pipeline.process(frame, 0.04, Settings(strength=0.5, tone=0)).frame
+    assert np.array_equal(pipeline.process(frame, 0.0, Settings(group="young-women", strength=0)).frame, frame)
+    half = pipeline.process(frame, 0.04, Settings(group="young-women", strength=0.5, tone=0)).frame
     region = face_region(320, 200, 1.5, frame.shape)
     assert np.abs(half[region].astype(int) - (frame[region] / 2 + np.array(COLOURS["young-women"]) / 2)).max() <= 3
 
@@ -290,7 +294,7 @@ def test_memories_of_faces_that_left_are_let_go(pipeline):
     for index in range(60):
         places = [(320, 200, 1.5)] if index % 30 < 5 else []
         pipeline.process(scene(*places), index / FPS)
-    assert not pipeline._routers and not pipeline._tones
+    assert not pipeline._routers and not pipeline._finishes
 
 
 def test_a_real_model_draws_the_face(networks, model):
