@@ -14,8 +14,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from faces.align import align_matrix, crop
 
+from faces.align import align_matrix, crop
 from livetoon.errors import DataError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
