@@ -92,10 +92,11 @@ class RetinaFace:
         height, width = (self.LONG, self.SHORT) if upright else (self.SHORT, self.LONG)
         net, anchors = self._form(height, width)
         small, scale = _fit(frame, height, width)
-        canvas = np.zeros((1, 3, height, width), np.float32)
-        # The network was trained on BGR minus the mean colour (104, 117, 123 of ImageNet in BGR).
-        canvas[0, :, : small.shape[0], : small.shape[1]] = (small[..., ::-1] - _RETINA_MEAN).transpose(2, 0, 1)
-        found = net(canvas)
+        bordered = cv2.copyMakeBorder(
+            small, 0, height - small.shape[0], 0, width - small.shape[1], cv2.BORDER_CONSTANT, value=_RETINA_MEAN
+        )
+        # The network was trained on BGR minus the mean colour.
+        found = net(cv2.dnn.blobFromImage(bordered, 1.0, (width, height), _RETINA_MEAN, swapRB=True))
         scores = found["conf"][0, :, 1]
         keep = np.flatnonzero(scores > self._threshold)
         if not len(keep):
@@ -109,31 +110,28 @@ class RetinaFace:
         return _best(_to_frame(boxes, scale, 0, 0), _to_frame(points, scale, 0, 0), scores[keep])
 
 
-_RETINA_MEAN = np.array([104, 117, 123], np.float32)
+_RETINA_MEAN = (123, 117, 104)  # RGB, of ImageNet
 
 
-def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union of one (4,) box with (N, 4) boxes -> (N,)."""
-    low = np.maximum(box[:2], boxes[:, :2])
-    high = np.minimum(box[2:], boxes[:, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    return shared / np.maximum(areas - shared, 1e-6)
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes (4,); in plain numbers, which are quicker than arrays of four."""
+    left, top, right, bottom = one.tolist()
+    left2, top2, right2, bottom2 = other.tolist()
+    shared = max(0.0, min(right, right2) - max(left, left2)) * max(0.0, min(bottom, bottom2) - max(top, top2))
+    areas = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2)
+    return shared / max(areas - shared, 1e-6)
 
 
 def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
     """One detection per face: the best box of each heap, averaged over the heap by score (as BlazeFace does)."""
     found = []
-    left = np.argsort(-scores)
-    while len(left):
-        heap = overlap(boxes[left[0]], boxes[left]) > OVERLAP
-        heap[0] = True
-        members = left[heap]
-        share = (scores[members] / scores[members].sum()).astype(np.float32)
-        box = np.tensordot(share, boxes[members], 1).astype(np.float32)
-        mean_points = np.tensordot(share, points[members], 1).astype(np.float32)
-        found.append(Detection(box, mean_points, float(scores[left[0]])))
-        left = left[~heap]
+    left = np.argsort(-scores).tolist()
+    while left:
+        heap = [left[0]] + [index for index in left[1:] if overlap(boxes[left[0]], boxes[index]) > OVERLAP]
+        share = (scores[heap] / scores[heap].sum()).astype(np.float32)
+        box, mean_points = share @ boxes[heap], share @ points[heap].reshape(len(heap), -1)
+        found.append(Detection(box, mean_points.reshape(-1, 2), float(scores[left[0]])))
+        left = [index for index in left if index not in heap]
     return found
 
 

@@ -12,10 +12,9 @@ from faces.nets import open_net
 SIDE = 192  # px, input of the network
 MARGIN = 1.5  # side of the crop per longer side of the box around the points, as the network was trained
 
-_RIGHT_EYE = (33, 133)  # outer and inner corner; the eye at the left of the picture
-_LEFT_EYE = (362, 263)
-_NOSE = 4  # lies where the tip of the nose lies in the usual 68 points; 1 is 7 px of a 256 px crop lower
-_MOUTH = (61, 291)
+# One corner of each eye (left in the picture first), nose, corners of the mouth, the eyes' other corners. Nose: 4 lies
+# where the tip lies in the usual 68 points; 1 is 7 px of a 256 px crop lower.
+_FIVE = np.array([33, 263, 4, 61, 291, 133, 362])
 # The face's outline, clockwise from the middle of the hairline (10) over the chin (152).
 # fmt: off
 OVAL = np.array([
@@ -78,21 +77,21 @@ def square(points: np.ndarray) -> tuple[tuple[float, float], float]:
 
     The box is measured along the eyes' line, so that a tilted head is not given a larger square.
     """
-    eyes = five(points)[:2]
-    angle = math.atan2(*(eyes[1] - eyes[0]).tolist()[::-1])
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], np.float32)
-    upright = points[:, :2] @ turn
-    low, high = upright.min(axis=0), upright.max(axis=0)
-    centre = turn @ ((low + high) / 2)
-    return (float(centre[0]), float(centre[1])), float((high - low).max()) * MARGIN
+    (left_x, left_y), (right_x, right_y) = five(points)[:2].tolist()
+    length = max(math.hypot(right_x - left_x, right_y - left_y), 1e-6)
+    cos, sin = (right_x - left_x) / length, (right_y - left_y) / length
+    upright = points[:, :2] @ np.array([[cos, -sin], [sin, cos]], np.float32)
+    (low_x, low_y), (high_x, high_y) = upright.min(axis=0).tolist(), upright.max(axis=0).tolist()
+    x, y = (low_x + high_x) / 2, (low_y + high_y) / 2
+    return (cos * x - sin * y, sin * x + cos * y), max(high_x - low_x, high_y - low_y) * MARGIN
 
 
 def five(points: np.ndarray) -> np.ndarray:
     """(468, 2 or 3) -> (5, 2): middle of each eye, tip of the nose, corners of the mouth."""
-    xy = points[:, :2]
-    return np.stack(
-        [xy[list(_RIGHT_EYE)].mean(axis=0), xy[list(_LEFT_EYE)].mean(axis=0), xy[_NOSE], *xy[list(_MOUTH)]]
-    ).astype(np.float32)
+    found = points[_FIVE, :2].astype(np.float32)
+    found[0] = (found[0] + found[5]) / 2
+    found[1] = (found[1] + found[6]) / 2
+    return found[:5]
 
 
 def pose(points: np.ndarray) -> tuple[float, float, float]:

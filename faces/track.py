@@ -6,6 +6,7 @@ was a moment ago; one that cannot be fitted, or is one too many to draw, is stil
 hides it.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -32,6 +33,9 @@ SAME = 0.25  # overlap of boxes from which a detection belongs to a track
 TWINS = 0.55  # overlap of two tracks' boxes from which they follow one face
 JUMP = 0.5  # eye distances between fit and filter from which the filter starts anew
 GROWTH = 1.7  # a face does not grow or shrink by more between two frames
+
+
+_NO_DRIFT = np.zeros(2, np.float32)
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ class Tracker:
             limit = KEEP_S + FADE_S if track.mesh is not None else KEEP_S
             lost = t - track.last_seen > limit or t - track.last_found > UNSUPPORTED_S + limit
             box = _moved_box(track, t)
-            twin = any(float(overlap(box, _moved_box(other, t)[None])[0]) > TWINS for other in kept)
+            twin = any(overlap(box, _moved_box(other, t)) > TWINS for other in kept)
             if not lost and not twin:
                 kept.append(track)
         self._tracks = kept
@@ -271,12 +275,14 @@ def _plausible(mesh: Mesh, before: Mesh) -> bool:
 
 def _drift(track: _Track, t: float) -> np.ndarray:
     """(2,) px: how far a face has moved since it was last seen, at its last speed, which dies away."""
-    unseen = max(0.0, t - track.last_seen)
-    return track.filter.velocity * np.float32(COAST_S * (1 - np.exp(-unseen / COAST_S)))
+    unseen = t - track.last_seen
+    if unseen <= 0:
+        return _NO_DRIFT
+    return track.filter.velocity * np.float32(COAST_S * (1 - math.exp(-unseen / COAST_S)))
 
 
 def _moved_box(track: _Track, t: float) -> np.ndarray:
-    return track.box + np.tile(_drift(track, t), 2)
+    return track.box if t <= track.last_seen else track.box + np.tile(_drift(track, t), 2)
 
 
 def _side(box: np.ndarray) -> float:
@@ -285,15 +291,16 @@ def _side(box: np.ndarray) -> float:
 
 def _belongs(box: np.ndarray, detection: Detection) -> bool:
     """Overlapping, or its middle inside: detectors and mesh do not box a turned face alike."""
-    if float(overlap(box, detection.box[None])[0]) > SAME:
+    if overlap(box, detection.box) > SAME:
         return True
-    x, y = detection.points.mean(axis=0)
-    return bool(box[0] < x < box[2] and box[1] < y < box[3])
+    left, top, right, bottom = box.tolist()
+    x, y = detection.points.mean(axis=0).tolist()
+    return left < x < right and top < y < bottom
 
 
 def _match(box: np.ndarray, found: list[Detection]) -> Detection | None:
     near = [detection for detection in found if _belongs(box, detection)]
-    return max(near, key=lambda detection: float(overlap(box, detection.box[None])[0]), default=None)
+    return max(near, key=lambda detection: overlap(box, detection.box), default=None)
 
 
 def _face(track: _Track, t: float) -> Face:

@@ -70,7 +70,7 @@ def test_a_strided_frame_is_searched_like_a_whole_one(finders, scene):
 
 def test_overlap_of_boxes():
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], np.float32)
-    np.testing.assert_allclose(overlap(boxes[0], boxes), [1, 1 / 3, 0], atol=1e-6)
+    np.testing.assert_allclose([overlap(boxes[0], box) for box in boxes], [1, 1 / 3, 0], atol=1e-6)
 
 
 def test_a_blurred_face_is_still_found(finders, scene):
