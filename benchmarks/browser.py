@@ -209,14 +209,14 @@ class Chromium:
         return []
 
     def _own_flags(self) -> list[str]:
-        flags = [f"--user-data-dir={self._profile}", *self._flags]
+        flags = [f"--user-data-dir={self._profile}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             flags.append("--no-sandbox")  # Chromium refuses to run as root with it
         if not self._ask:
             flags.append("--use-fake-ui-for-media-stream")
         if self._camera is not None:
             flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={self._camera}"]
-        return flags
+        return [*flags, *self._flags]
 
     async def _address(self) -> str:
         written = self._profile / "DevToolsActivePort"

@@ -62,10 +62,11 @@ def _command(options: argparse.Namespace) -> int:
     # Heavy from here on: `--help` and a wrong option answer without it.
     import cv2
 
-    from streamer import encoders, server
+    from streamer import server
     from streamer.opening import defaults_of, generator_ms, open_runners, pipeline_maker, places
     from streamer.pipeline import Settings
     from streamer.session import Transport
+    from streamer.tuning import tuned
     from streamer.visitors import Visitors
 
     _quieten(options.debug)
@@ -91,7 +92,7 @@ def _command(options: argparse.Namespace) -> int:
         app = server.application(visitors, about, names)
         await server.serve(app, sockets, tls, lambda: _announce(options, sockets, secure=tls is not None))
 
-    with encoders.tuned(transport.start_bps, round(options.max_bitrate * 1e6)):
+    with tuned(transport.start_bps, round(options.max_bitrate * 1e6)):
         asyncio.run(run())
     return 0
 

@@ -5,16 +5,10 @@ denoiser off takes 4.8 ms instead of 6 and gains 2.7 dB (a cartoon has no noise 
 thread takes 3.5 ms instead of 22.7.
 """
 
-import contextlib
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 
-import aiortc.rtcrtpsender
 import av
-from aiortc import RTCRtpCodecParameters
-from aiortc.codecs import get_encoder as stock_encoder
-from aiortc.codecs.base import Encoder
 from aiortc.codecs.h264 import H264Encoder
 from aiortc.codecs.vpx import Vp8Encoder
 from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
@@ -100,29 +94,6 @@ class TunedH264Encoder(H264Encoder):
         timestamp = _prepare(frame, force_keyframe)
         data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
         return self._packetize(self._split_bitstream(data)), timestamp
-
-
-@contextlib.contextmanager
-def tuned(start: int = START_BPS, ceiling: int = CEILING_BPS) -> Iterator[None]:
-    """While open, every connection that aiortc begins to send gets the encoders of this file.
-
-    aiortc has no setting for its encoders; it looks one up by name when a track is first sent, and that name is
-    replaced here for the whole process.
-    """
-
-    def choose(codec: RTCRtpCodecParameters) -> Encoder:
-        if codec.mimeType.lower() == "video/vp8":
-            return TunedVp8Encoder(start, ceiling)
-        if codec.mimeType.lower() == "video/h264":
-            return TunedH264Encoder(start, ceiling)
-        return stock_encoder(codec)
-
-    before = aiortc.rtcrtpsender.get_encoder
-    aiortc.rtcrtpsender.get_encoder = choose
-    try:
-        yield
-    finally:
-        aiortc.rtcrtpsender.get_encoder = before
 
 
 def _prepare(frame: av.VideoFrame, force_keyframe: bool) -> int:

@@ -13,6 +13,7 @@ const cameraView = byId("camera-view");
 
 const RETRY_MS = [500, 1000, 2000, 4000]; // then every 4 s
 const FULL_RETRY_MS = 3000;
+const NOTICE_MS = 5000;
 const HINT_AFTER = 3; // reports of half a second without a face: a turned head is no news
 
 const STATUS = {
@@ -27,6 +28,7 @@ let pace = new Pace();
 let attempt = 0; // a new number makes everything that an older start still awaits void
 let faceless = 0;
 let lastReport = null;
+let notice = { text: "", until: 0 };
 
 function show(state, title = "", text = "") {
   page.dataset.state = state;
@@ -40,9 +42,14 @@ function show(state, title = "", text = "") {
   }
 }
 
-function fail(failure) {
-  byId("failure-title").textContent = failure.title;
-  byId("failure-text").textContent = failure.text;
+/** End what runs, and say why. */
+function giveUp(error) {
+  ++attempt;
+  hangUp();
+  releaseCamera();
+  const known = error instanceof Failure;
+  byId("failure-title").textContent = known ? error.title : "Something went wrong";
+  byId("failure-text").textContent = known ? error.text : `${error.message}. Reload the page.`;
   show("failed");
   byId("again").focus();
 }
@@ -63,13 +70,8 @@ async function start(retries = 0) {
     await connect(stale);
   } catch (error) {
     if (stale()) return;
-    hangUp();
-    const failure = error instanceof Failure ? error : new Failure("Something went wrong", `${error.message}. Reload the page.`);
-    if (failure.full || failure.retry) retryLater(failure, retries);
-    else {
-      releaseCamera();
-      fail(failure);
-    }
+    if (error.full || error.retry) retryLater(error, retries);
+    else giveUp(error);
   }
 }
 
@@ -81,7 +83,7 @@ async function connect(stale) {
     cartoon: (incoming) => { cartoon.srcObject = incoming; },
     statistics: (message) => !stale() && report(message),
     pong: ({ page: left, server }) => meter.clock(left, server, performance.now()),
-    refused: (sentence) => { byId("hint").textContent = sentence; },
+    refused: (sentence) => { notice = { text: sentence, until: performance.now() + NOTICE_MS }; },
     lost: (failure) => !stale() && retryLater(failure, 0),
   });
   await connection.open(stream);
@@ -126,11 +128,7 @@ function useCamera(opened) {
   const track = opened.getVideoTracks()[0];
   track.contentHint = "motion";
   track.addEventListener("ended", () => {
-    if (stream !== opened) return;
-    ++attempt;
-    hangUp();
-    releaseCamera();
-    fail(cameraGone());
+    if (stream === opened) giveUp(cameraGone());
   });
   fillCameras();
 }
@@ -151,13 +149,16 @@ async function fillCameras() {
 
 async function changeCamera() {
   if (!stream) return;
+  const mine = attempt;
+  // Many phones open one camera at a time.
+  closeCamera(stream);
   try {
     const opened = await openCamera(byId("camera").value, ...wantedSize());
+    if (mine !== attempt) return closeCamera(opened);
     await connection?.replace(opened);
     useCamera(opened);
-  } catch (failure) {
-    byId("hint").textContent = `${failure.title}. ${failure.text}`;
-    fillCameras();
+  } catch (error) {
+    if (mine === attempt) giveUp(error);
   }
 }
 
@@ -178,10 +179,13 @@ function report(message) {
   byId("delay").textContent = delay === null ? "–" : `${Math.max(0, Math.round(delay))} ms`;
   byId("faces").textContent = message.received ? message.faces : "–";
   faceless = message.faces || !message.received ? 0 : faceless + 1;
-  byId("hint").textContent = message.trouble
-    ?? (faceless >= HINT_AFTER ? hints.none
-      : message.faces > about.max_faces ? hints.crowd(message.faces, about.max_faces) : "");
+  byId("hint").textContent = message.trouble ?? (performance.now() < notice.until ? notice.text : hintFor(message.faces));
   fillStages(message.stages);
+}
+
+function hintFor(faces) {
+  if (faceless >= HINT_AFTER) return hints.none;
+  return faces > about.max_faces ? hints.crowd(faces, about.max_faces) : "";
 }
 
 function fillStages(stages) {

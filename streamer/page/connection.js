@@ -19,6 +19,7 @@ export class Connection {
   /** Connect and send `stream`; resolves when the data channel is open, throws a Failure. */
   async open(stream) {
     const opened = this.#opened();
+    opened.catch(() => {}); // awaited below, unless something fails before
     this.peer.addEventListener("track", (event) => {
       // Shown as soon as it is decoded: waiting smooths the movement, and a mirror must be quick.
       event.receiver.jitterBufferTarget = 0;
