@@ -4,13 +4,14 @@ Both give boxes around the face from brow to chin and five points in the order o
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from faces import weights
-from faces.nets import open_net
+from faces.nets import Net, open_net
 
 OVERLAP = 0.3  # boxes that share more than this part of their union are one face
 
@@ -24,7 +25,43 @@ class Detection:
     score: float
 
 
-class BlazeFace:
+class Search:
+    """A search that has begun; the networks wait for nobody, so the caller can do other work meanwhile."""
+
+    def __init__(self, finish: Callable[[], list[Detection]]):
+        self._finish = finish
+        self._found: list[Detection] | None = None
+
+    def found(self) -> list[Detection]:
+        """The faces, best first; waits for them the first time."""
+        if self._found is None:
+            self._found = self._finish()
+        return self._found
+
+
+class Detector:
+    """What both detectors share: one search at a time, begun by `start` or done at once by a call."""
+
+    def __init__(self):
+        self._last: Search | None = None
+
+    def __call__(self, frame: np.ndarray) -> list[Detection]:
+        """frame: (H, W, 3) uint8 RGB -> faces, best first."""
+        return self.start(frame).found()
+
+    def start(self, frame: np.ndarray) -> Search:
+        """Begin to search `frame`, which may be changed afterwards. A search before it is finished first."""
+        if self._last:
+            self._last.found()
+        self._last = Search(self._begin(frame))
+        return self._last
+
+    def _begin(self, frame: np.ndarray) -> Callable[[], list[Detection]]:
+        """Start the network and return what waits for it and reads its outputs."""
+        raise NotImplementedError
+
+
+class BlazeFace(Detector):
     """The cheap search. `reach`: "short" (faces over about a sixth of the picture) or "full" (a tenth).
 
     >>> import numpy
@@ -33,6 +70,7 @@ class BlazeFace:
     """
 
     def __init__(self, reach: str = "short", threshold: float = 0.45):
+        super().__init__()
         name, self._side, strides = {
             "short": ("face_detection_short_range.tflite", 128, (8, 8, 16, 16, 16, 16, 16, 16)),
             "full": ("face_detection_full_range_sparse.tflite", 192, (4,)),
@@ -42,8 +80,7 @@ class BlazeFace:
         self._logit = math.log(threshold / (1 - threshold))
         self._canvas = np.zeros((1, self._side, self._side, 3), np.float32)
 
-    def __call__(self, frame: np.ndarray) -> list[Detection]:
-        """frame: (H, W, 3) uint8 RGB -> faces, best first."""
+    def _begin(self, frame: np.ndarray) -> Callable[[], list[Detection]]:
         side = self._side
         small, scale = _fit(frame, side, side)
         height, width = small.shape[:2]
@@ -51,7 +88,11 @@ class BlazeFace:
         # Letter-boxed with black; black is -1 after the network's own scaling.
         self._canvas.fill(-1.0)
         self._canvas[0, top : top + height, left : left + width] = small * np.float32(1 / 127.5) - np.float32(1)
-        found = self._net(self._canvas)
+        self._net.start(self._canvas)
+        return lambda: self._read(scale, left, top)
+
+    def _read(self, scale: float, left: int, top: int) -> list[Detection]:
+        found = self._net.result()
         scores, values = sorted((array[0] for array in found.values()), key=lambda array: array.shape[1])
         keep = np.flatnonzero(scores[:, 0] > self._logit)
         if not len(keep):
@@ -68,12 +109,13 @@ class BlazeFace:
         return _best(_to_frame(boxes, scale, left, top), _to_frame(points, scale, left, top), probabilities)
 
 
-class RetinaFace:
+class RetinaFace(Detector):
     """The wide search, at most 320x256 px (or 256x320 for upright pictures): faces from about 25 px of 640."""
 
     LONG, SHORT = 320, 256
 
     def __init__(self, threshold: float = 0.4):
+        super().__init__()
         self._path = weights.path("retinaface_mobilenet025.onnx")
         self._threshold = threshold
         self._forms: dict[tuple[int, int], tuple] = {}
@@ -86,8 +128,7 @@ class RetinaFace:
             self._forms[height, width] = net, _retina_anchors(height, width)
         return self._forms[height, width]
 
-    def __call__(self, frame: np.ndarray) -> list[Detection]:
-        """frame: (H, W, 3) uint8 RGB -> faces, best first."""
+    def _begin(self, frame: np.ndarray) -> Callable[[], list[Detection]]:
         upright = frame.shape[0] > frame.shape[1]
         height, width = (self.LONG, self.SHORT) if upright else (self.SHORT, self.LONG)
         net, anchors = self._form(height, width)
@@ -96,7 +137,11 @@ class RetinaFace:
             small, 0, height - small.shape[0], 0, width - small.shape[1], cv2.BORDER_CONSTANT, value=_RETINA_MEAN
         )
         # The network was trained on BGR minus the mean colour.
-        found = net(cv2.dnn.blobFromImage(bordered, 1.0, (width, height), _RETINA_MEAN, swapRB=True))
+        net.start(cv2.dnn.blobFromImage(bordered, 1.0, (width, height), _RETINA_MEAN, swapRB=True))
+        return lambda: self._read(net, anchors, scale)
+
+    def _read(self, net: Net, anchors: np.ndarray, scale: float) -> list[Detection]:
+        found = net.result()
         scores = found["conf"][0, :, 1]
         keep = np.flatnonzero(scores > self._threshold)
         if not len(keep):

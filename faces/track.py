@@ -1,8 +1,9 @@
 """Follows faces from frame to frame, and never forgets one it has just seen.
 
-Each frame is searched before anything of it is shown: by the cheap detector, or by the wide one every fifth
-frame and while a face is missing. A face that was found is then fitted (468 points) in the square where it
-was a moment ago; one that cannot be fitted, or is one too many to draw, is still reported so that the caller
+Each frame is searched by the cheap detector before anything of it is shown, while the faces known so far are
+fitted (468 points) in the squares where they were a moment ago. The wide search begins every fifth frame and
+is read at the next one, so that no frame waits for it; it is waited for in the first frame and when a face
+is missing. A face that cannot be fitted, or is one too many to draw, is still reported so that the caller
 hides it.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from faces.detect import BlazeFace, Detection, RetinaFace, overlap
+from faces.detect import BlazeFace, Detection, RetinaFace, Search, overlap
 from faces.face import Face
 from faces.landmarks import FaceMesh, Mesh, five, pose, square
 from faces.smooth import OneEuro
@@ -80,20 +81,30 @@ class Tracker:
         self._last_t = 0.0
         self._shape: tuple[int, int] | None = None
         self._refuted: list[tuple[np.ndarray, float]] = []
+        self._wide: Search | None = None
 
     def update(self, frame: np.ndarray, t: float) -> Seen:
         """frame: (H, W, 3) uint8 RGB at `t` seconds -> every face in it, and those lost a moment ago."""
         watch = _Watch()
+        first = self._shape is None
         self._follow_size(frame.shape[:2])
-        missing = any(track.mesh is not None and track.last_seen < self._last_t for track in self._tracks)
-        wide = self._frames % WIDE_EVERY == 0 or (missing and self._frames % 2 == 0)
         with watch.search:
-            found = self._finders.wide(frame) if wide else self._finders.near(frame)
-        unfitted = self._fit_tracks(frame, t, found, watch)
-        if unfitted and not wide:
+            near = self._finders.near.start(frame)
+        missing = self._follow(frame, t, watch)
+        with watch.search:
+            found = near.found() + (self._wide.found() if self._wide else [])
+            self._wide = None
+        missing = self._recover(frame, t, found, missing, watch)
+        # A face lost in this very frame is looked for at once, one lost before in every second frame.
+        if first or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
             with watch.search:
-                found += self._finders.wide(frame)
-            self._fit_tracks(frame, t, found, watch, unfitted)
+                wide = self._finders.wide(frame)
+            self._recover(frame, t, wide, missing, watch)
+            found += wide
+        elif self._frames % WIDE_EVERY == 0:
+            with watch.search:
+                self._wide = self._finders.wide.start(frame)
+        self._confirm(t, found)
         self._add_new(frame, t, found, watch)
         self._drop(t)
         self._frames += 1
@@ -104,6 +115,7 @@ class Tracker:
     def _follow_size(self, shape: tuple[int, int]) -> None:
         """A camera that changes size in the middle shows the same faces: scale what is known of them."""
         if self._shape and self._shape != shape:
+            self._wide = None
             scale = np.array([shape[1] / self._shape[1], shape[0] / self._shape[0]], np.float32)
             for track in self._tracks:
                 track.box = track.box * np.tile(scale, 2)
@@ -115,30 +127,45 @@ class Tracker:
                     track.points = track.points * scale
         self._shape = shape
 
-    def _fit_tracks(
-        self, frame: np.ndarray, t: float, found: list[Detection], watch: "_Watch", tracks: "list[_Track] | None" = None
+    def _follow(self, frame: np.ndarray, t: float, watch: "_Watch") -> "list[_Track]":
+        """Fit every drawn face where it was a moment ago; returns those that could not be fitted there."""
+        missing = []
+        for track in self._tracks:
+            if track.mesh is not None:
+                with watch.landmarks:
+                    mesh = self._finders.follow(frame, track.mesh, _drift(track, t))
+                if _plausible(mesh, track.mesh):
+                    _take(track, mesh, t)
+                else:
+                    missing.append(track)
+        return missing
+
+    def _recover(
+        self, frame: np.ndarray, t: float, found: list[Detection], missing: "list[_Track]", watch: "_Watch"
     ) -> "list[_Track]":
-        """Refit the given tracks (all, if none are given); returns those that were drawn and could not be fitted."""
-        failed = []
-        for track in list(self._tracks) if tracks is None else tracks:
+        """Fit missing faces where a search found them, or carry them there; returns those that are still missing."""
+        lost = []
+        for track in missing:
             match = _match(_moved_box(track, t), found)
-            if track.mesh is None:
-                if match is not None:
-                    _see(track, match, t)
+            if match is None:
+                lost.append(track)
                 continue
             with watch.landmarks:
-                mesh = self._finders.follow(frame, track.mesh, _drift(track, t))
-                good = _plausible(mesh, track.mesh)
-                if not good and match is not None:
-                    mesh = self._finders.fit_detection(frame, match)
-                    good = mesh.presence > PRESENT
-            if good:
-                _take(track, mesh, t, match is not None)
-            elif match is not None:
-                _carry(track, match, t)
+                mesh = self._finders.fit_detection(frame, match)
+            if mesh.presence > PRESENT:
+                _take(track, mesh, t)
             else:
-                failed.append(track)
-        return failed
+                _carry(track, match, t)
+        return lost
+
+    def _confirm(self, t: float, found: list[Detection]) -> None:
+        """Note which tracks the searches saw; a face that is only hidden moves to where it was found."""
+        for track in self._tracks:
+            match = _match(_moved_box(track, t), found)
+            if match is not None and track.mesh is None:
+                _see(track, match, t)
+            elif match is not None:
+                track.last_found = t
 
     def _add_new(self, frame: np.ndarray, t: float, found: list[Detection], watch: "_Watch") -> None:
         """Detections that belong to no track become tracks; faces that could not be drawn so far get another try."""
@@ -165,7 +192,7 @@ class Tracker:
                 self._tracks.append(track)
             _see(track, detection, t)
             if room and mesh.presence > (PRESENT if sure else CERTAIN):
-                _take(track, mesh, t, True)
+                _take(track, mesh, t)
                 if smaller:
                     smaller.mesh = None
                     smaller.filter.reset()
@@ -243,11 +270,11 @@ def _carry(track: _Track, detection: Detection, t: float) -> None:
     scale = np.float32(np.clip(_side(detection.box) / max(_side(track.box), 1e-3), 0.8, 1.25))
     points = track.mesh.points * scale
     points[:, :2] += detection.points.mean(axis=0) - before * scale
-    _take(track, Mesh(points, track.mesh.presence, track.mesh.blur), t, True)
+    _take(track, Mesh(points, track.mesh.presence, track.mesh.blur), t)
     track.score = detection.score
 
 
-def _take(track: _Track, mesh: Mesh, t: float, found: bool) -> None:
+def _take(track: _Track, mesh: Mesh, t: float) -> None:
     """A face was fitted."""
     points = five(mesh.points)
     if track.mesh is None or _jumped(track.points, points):
@@ -256,8 +283,6 @@ def _take(track: _Track, mesh: Mesh, t: float, found: bool) -> None:
     low, high = mesh.points[:, :2].min(axis=0), mesh.points[:, :2].max(axis=0)
     track.box = np.concatenate([low, high]).astype(np.float32)
     track.score, track.last_seen = mesh.presence, t
-    if found:
-        track.last_found = t
 
 
 def _jumped(before: np.ndarray, now: np.ndarray) -> bool:
