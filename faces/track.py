@@ -19,6 +19,7 @@ from faces.landmarks import FaceMesh, Mesh, five, pose, square
 from faces.smooth import OneEuro
 
 WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
+WIDE_FIRST = 30  # frames of a video in each of which the wide one looks: its first pictures may be blurred
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
 SURE = 0.75  # score from which a find is a face even if no mesh fits: it is hidden
@@ -96,7 +97,7 @@ class Tracker:
             self._wide = None
         missing = self._recover(frame, t, found, missing, watch)
         # A face lost in this very frame is looked for at once, one lost before in every second frame.
-        if first or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
+        if first or self._frames < WIDE_FIRST or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
             with watch.search:
                 wide = self._finders.wide(frame)
             self._recover(frame, t, wide, missing, watch)
