@@ -30,7 +30,7 @@ REFUTED_S = 0.5  # a place where an unsure find turned out to be no face is not 
 KEEP_S = 0.5  # a lost face stays covered: about the time a head needs to turn away and back
 FADE_S = 0.25  # and then its cover fades
 COAST_S = 0.3  # a lost face moves on at its last speed, which falls to a third in this time
-UNSUPPORTED_S = 1.5  # a mesh that no search confirms for this long has settled on something else
+UNSUPPORTED_S = 1.5  # a mesh, not a certain one, that no search confirms for this long has settled on something else
 SAME = 0.25  # overlap of boxes from which a detection belongs to a track
 TWINS = 0.55  # overlap of two tracks' boxes from which they follow one face
 JUMP = 0.5  # eye distances between fit and filter from which the filter starts anew
@@ -211,7 +211,9 @@ class Tracker:
         kept: list[_Track] = []
         for track in sorted(self._tracks, key=lambda track: (t > track.last_seen, track.mesh is None, track.number)):
             limit = KEEP_S + FADE_S if track.mesh is not None else KEEP_S
-            lost = t - track.last_seen > limit or t - track.last_found > UNSUPPORTED_S + limit
+            # A turned or dark face that no search finds, but that the mesh holds for certain, is still one.
+            doubted = track.score < CERTAIN and t - track.last_found > UNSUPPORTED_S
+            lost = t - track.last_seen > limit or doubted
             box = _moved_box(track, t)
             twin = any(overlap(box, _moved_box(other, t)) > TWINS for other in kept)
             if not lost and not twin:
@@ -316,12 +318,13 @@ def _side(box: np.ndarray) -> float:
 
 
 def _belongs(box: np.ndarray, detection: Detection) -> bool:
-    """Overlapping, or its middle inside: detectors and mesh do not box a turned face alike."""
+    """Overlapping, or its middle inside a box of about its size: search and mesh do not box a turned face alike."""
     if overlap(box, detection.box) > SAME:
         return True
     left, top, right, bottom = box.tolist()
     x, y = detection.points.mean(axis=0).tolist()
-    return left < x < right and top < y < bottom
+    inside = left < x < right and top < y < bottom
+    return inside and 0.5 < _side(detection.box) / max(_side(box), 1e-3) < 2
 
 
 def _match(box: np.ndarray, found: list[Detection]) -> Detection | None:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from faces.align import TEMPLATE, align_matrix, move
+from faces.detect import Detector
 from faces.landmarks import Mesh
 from faces.track import FADE_S, KEEP_S, Finders, Tracker
 
@@ -125,6 +126,33 @@ def test_a_wall_of_noise_has_no_face(tracker):
     random = np.random.default_rng(0)
     frames = [random.integers(0, 255, (240, 320, 3), dtype=np.uint8) for _ in range(15)]
     assert not any(play(tracker, frames))
+
+
+class Deaf(Finders):
+    """Real meshes without any search: nothing is found."""
+
+    def __init__(self, finders):
+        self.near = self.wide = Silence()
+        self.fit = finders.fit
+
+
+class Silence(Detector):
+    def _begin(self, frame):
+        return list
+
+
+def test_a_face_that_only_the_mesh_holds_stays_drawn(finders, scene):
+    tracker = Tracker(finders=finders)
+    play(tracker, [scene((320, 200, 1.5, 0))] * 5)
+    tracker._finders = Deaf(finders)
+    held = play(tracker, [scene((320 + i, 200, 1.5, 0)) for i in range(70)], start=5 / FPS)
+    assert all(len(faces) == 1 and faces[0].unseen_s == 0 for faces in held)
+
+
+def test_a_small_face_before_a_large_one_is_a_face_of_its_own(tracker, scene):
+    seen = play(tracker, [scene((320, 200, 3.0, 0), (350, 330, 0.9, 0))] * 8)
+    assert [face.fitted for face in seen[-1]] == [True, True]
+    assert abs(seen[-1][1].points[:2].mean(axis=0)[0] - 350) < 10
 
 
 class Blind(Finders):
