@@ -97,7 +97,8 @@ class Tracker:
             self._wide = None
         missing = self._recover(frame, t, found, missing, watch)
         # A face lost in this very frame is looked for at once, one lost before in every second frame.
-        if first or self._frames < WIDE_FIRST or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
+        early = first or self._frames < WIDE_FIRST
+        if early or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
             with watch.search:
                 wide = self._finders.wide(frame)
             self._recover(frame, t, wide, missing, watch)
