@@ -255,24 +255,6 @@ def test_five_faces_are_all_covered_and_the_page_says_how_many_are_drawn(loop, s
     assert seen.raw_frames() == 0
 
 
-def test_another_camera_can_be_chosen_while_it_runs(loop, served, clip):
-    async def scene():
-        async with Chromium(clip(), flags=["--use-fake-device-for-media-stream=device-count=2"]) as chromium:
-            page = await chromium.open(served.address, script(1, 640, 480))
-            await start(page)
-            await shown(page, 6)
-            used = "document.getElementById('camera-view').srcObject.getVideoTracks()[0].getSettings().deviceId"
-            first, cameras = await page.run(f"[{used}, [...camera.options].map(({{value}}) => value)]")
-            other = next(one for one in cameras if one != first)
-            await page.choose("#camera", other)
-            await page.wait_for(f"{used} === {other!r}", 10)
-            count = await page.run("livetoonMeasured.decoded.length")
-            return await shown(page, count + 6), await page.run("document.body.dataset.state")
-
-    seen, state = within(loop, scene())
-    assert state == "running" and seen.raw_frames() == 0
-
-
 def test_an_empty_room_gets_a_hint(loop, served, tmp_path):
     wall = np.full((480, 640, 3), 150, np.uint8)
     clips.write(tmp_path / "wall.mjpeg", iter([wall] * 30))
