@@ -88,16 +88,16 @@ def screenshots(tmp_path_factory) -> Path:
     return folder
 
 
-def within(loop: asyncio.Runner, scene: Coroutine, seconds: float = 60):
+def within(loop: asyncio.Runner, scene: Coroutine, seconds: float = 150):
     return loop.run(asyncio.wait_for(scene, seconds))
 
 
-async def start(page: Page, seconds: float = 20) -> None:
+async def start(page: Page, seconds: float = 40) -> None:
     await page.click("#start")
     await page.wait_for(RUNNING, seconds)
 
 
-async def shown(page: Page, frames: int, seconds: float = 30) -> measure.Seen:
+async def shown(page: Page, frames: int, seconds: float = 60) -> measure.Seen:
     """What was seen once `frames` cartoons were decoded."""
     await page.wait_for(f"livetoonMeasured.decoded.length >= {frames}", seconds)
     return await measure.Seen.of(page)
@@ -207,7 +207,7 @@ def test_a_killed_tab_is_noticed_and_its_place_is_free_again(loop, served, clip)
                 await asyncio.sleep(0.05)
             return loop.get_loop().time() - killed
 
-    assert within(loop, scene(), 30) < 5.5  # 3 s of silence, looked at twice a second; the transport takes 28 s
+    assert within(loop, scene()) < 8  # 3 s of silence on a free machine; without a heartbeat it takes 28 s
 
 
 def test_a_large_camera_may_change_its_size_on_the_way(loop, served, clip):
@@ -222,7 +222,7 @@ def test_a_large_camera_may_change_its_size_on_the_way(loop, served, clip):
             count = await page.run("livetoonMeasured.decoded.length")
             return first, await shown(page, count + 6)
 
-    first, later = within(loop, scene(), 90)
+    first, later = within(loop, scene())
     assert first.sizes == {"1920x1080"}
     assert {"1920x1080", "1280x720"} <= later.sizes
     assert later.raw_frames() == 0 and len(later.decoded) > 10
@@ -250,7 +250,7 @@ def test_five_faces_are_all_covered_and_the_page_says_how_many_are_drawn(loop, s
             await page.screenshot(screenshots / "five.png")
             return said, await shown(page, 12)
 
-    said, seen = within(loop, scene(), 90)
+    said, seen = within(loop, scene())
     assert said == "5 faces, and livetoon draws 4: the others stay covered."
     assert seen.raw_frames() == 0
 
@@ -308,7 +308,7 @@ def test_an_address_without_https_is_explained(loop, clip, model):
             await page.wait_for(FAILED, 10)
             return await page.run(SAID), served.port
 
-    said, port = within(loop, scene(), 90)
+    said, port = within(loop, scene())
     assert "The camera needs a safe address" in said and f"http://localhost:{port}" in said
 
 
@@ -330,7 +330,7 @@ def test_a_server_that_comes_back_is_found_again(loop, clip, model):
                 await page.wait_for(RUNNING, 20)
             return said
 
-    assert "This page tries again by itself." in within(loop, scene(), 120)
+    assert "This page tries again by itself." in within(loop, scene())
 
 
 def test_controls_reach_the_server_and_stop_gives_the_place_back(loop, served, clip):
