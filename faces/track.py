@@ -2,7 +2,7 @@
 
 Each frame is searched by the cheap detector before anything of it is shown, while the faces known so far are
 fitted (468 points) in the squares where they were a moment ago. The wide search begins every fifth frame and
-is read at the next one, so that no frame waits for it; it is waited for in the first frame and when a face
+is read at the next one, so that no frame waits for it; it is waited for while nobody is there and when a face
 is missing. A face that cannot be fitted, or is one too many to draw, is still reported so that the caller
 hides it.
 """
@@ -19,7 +19,6 @@ from faces.landmarks import FaceMesh, Mesh, five, pose, square
 from faces.smooth import OneEuro
 
 WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
-WIDE_FIRST = 30  # frames of a video in each of which the wide one looks: its first pictures may be blurred
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
 SURE = 0.75  # score from which a find is a face even if no mesh fits: it is hidden
@@ -87,7 +86,6 @@ class Tracker:
     def update(self, frame: np.ndarray, t: float) -> Seen:
         """frame: (H, W, 3) uint8 RGB at `t` seconds -> every face in it, and those lost a moment ago."""
         watch = _Watch()
-        first = self._shape is None
         self._follow_size(frame.shape[:2])
         with watch.search:
             near = self._finders.near.start(frame)
@@ -96,9 +94,10 @@ class Tracker:
             found = near.found() + (self._wide.found() if self._wide else [])
             self._wide = None
         missing = self._recover(frame, t, found, missing, watch)
-        # A face lost in this very frame is looked for at once, one lost before in every second frame.
-        early = first or self._frames < WIDE_FIRST
-        if early or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
+        # While nobody is there no generator runs either, so both searches look at every frame: a blurred first picture
+        # or somebody far off needs the wide one. A face lost in this very frame is looked for at once, one lost before
+        # in every second frame.
+        if not self._tracks or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
             with watch.search:
                 wide = self._finders.wide(frame)
             self._recover(frame, t, wide, missing, watch)

@@ -62,6 +62,13 @@ def test_leaving_and_coming_back(tracker, scene):
     assert back[0][0].track != first[0][0].track
 
 
+def test_the_first_face_is_drawn_in_its_first_frame_even_if_small(tracker, scene):
+    for index in range(7):
+        assert not play(tracker, [scene()], start=index / FPS)[0]
+    small = play(tracker, [scene((200, 150, 0.6, 0))], start=7 / FPS)  # 55 px: the near search misses it
+    assert [face.fitted for face in small[0]] == [True]
+
+
 def test_back_within_the_time_is_the_same_person(tracker, scene):
     first = play(tracker, [scene((320, 200, 1.5, 0))] * 5)
     play(tracker, [scene()] * 8, start=5 / FPS)
