@@ -4,6 +4,7 @@ An export folds and reorders weights; this undoes the reordering and leaves the 
 hold the biases. So the network does in eager mode what it did in training, with the weights that were shipped.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,6 @@ from engine.rewrite import BLOCK
 from livetoon.errors import ModelError
 from trainer.networks import build
 
-PREFIX = "generator."
-
 
 def eager_network(folder: Path) -> nn.Module:
     """The network of a model folder, in eval mode, all groups."""
@@ -28,41 +27,60 @@ def eager_network(folder: Path) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.constant_(module.running_var, 1 - module.eps)
-    parameters = dict(network.named_parameters())
-    left = set(parameters)
     for group in described.groups:
-        for name, value in _weights(onnx.load(manifest.open_files(folder, group).graph("fp32"))).items():
-            place = _place(name, parameters)
-            if place is None or parameters[place].shape != value.shape:
-                raise ModelError(f"{folder}: {name} has no place in network {described.network}")
-            parameters[place].data.copy_(torch.from_numpy(value))
-            left.discard(place)
-    if missing := [name for name in left if not _is_scale(name, network)]:
-        raise ModelError(f"{folder}: no weights for {missing[0]} of network {described.network}")
+        stored = _weights(onnx.load(manifest.open_files(folder, group).graph("fp32")))
+        places = _places(network, group, described.size)
+        if [weight.shape for weight, _ in stored] != [tuple(weight.shape) for weight, _ in places]:
+            raise ModelError(f"{folder}: the graph of {group} is not network {described.network} with its settings")
+        for values, parameters in zip(stored, places, strict=True):
+            for value, parameter in zip(values, parameters, strict=True):
+                parameter.data.copy_(torch.from_numpy(value))
     return network
 
 
-def _weights(model: ModelProto) -> dict[str, np.ndarray]:
-    """Every convolution's weight and bias, by name, in the order of the network."""
+def _places(network: nn.Module, group: str, size: int) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """Weight and bias of every convolution in the order in which they run; a folded bias is the norm's after it."""
+    ran: list[nn.Module] = []
+    hooks = [
+        module.register_forward_hook(lambda module, *_: ran.append(module))
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, size, size), group)
+    for hook in hooks:
+        hook.remove()
+    return [
+        (module.weight, following.bias if module.bias is None else module.bias)
+        for module, following in itertools.pairwise([*ran, ran[-1]])
+        if isinstance(module, nn.Conv2d)
+    ]
+
+
+def _weights(model: ModelProto) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weight and bias of every convolution as the network has them, in the order of the graph."""
     stored = {value.name: numpy_helper.to_array(value).astype(np.float32) for value in model.graph.initializer}
     half = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
-    weights = {}
+    found = []
     for node in model.graph.node:
-        if node.op_type != "Conv":
-            continue
-        shuffled, last = _followed_by_shuffle(model, node)
-        for name in node.input[1:]:
-            value = stored[half.get(name, name)]
-            if shuffled:
-                value = value.reshape(BLOCK**2, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
-            if last:
-                value = np.concatenate([value[: 3 * BLOCK**2] / 2, value[3 * BLOCK**2 :]])
-            if value.ndim == 4 and value.shape[2:] == (3 * BLOCK, 3 * BLOCK):
-                outputs, inputs = value.shape[:2]
-                blocks = value.reshape(outputs, inputs, 3, BLOCK, 3, BLOCK).transpose(0, 1, 3, 5, 2, 4)
-                value = blocks.reshape(outputs, inputs * BLOCK**2, 3, 3)
-            weights[name.removeprefix(PREFIX)] = value
-    return weights
+        if node.op_type == "Conv":
+            weight, *bias = (_as_trained(model, node, stored[half.get(name, name)]) for name in node.input[1:])
+            found.append((weight, bias[0] if bias else np.zeros(len(weight), np.float32)))  # a zero bias is left out
+    return found
+
+
+def _as_trained(model: ModelProto, convolution: NodeProto, value: np.ndarray) -> np.ndarray:
+    """A weight or bias before the rewrites of engine.rewrite."""
+    shuffled, last = _followed_by_shuffle(model, convolution)
+    if shuffled:
+        value = value.reshape(BLOCK**2, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+    if last:
+        value = np.concatenate([value[: 3 * BLOCK**2] / 2, value[3 * BLOCK**2 :]])
+    if value.ndim == 4 and value.shape[2:] == (3 * BLOCK, 3 * BLOCK):
+        outputs, inputs = value.shape[:2]
+        blocks = value.reshape(outputs, inputs, 3, BLOCK, 3, BLOCK).transpose(0, 1, 3, 5, 2, 4)
+        value = blocks.reshape(outputs, inputs * BLOCK**2, 3, 3)
+    return value
 
 
 def _followed_by_shuffle(model: ModelProto, convolution: NodeProto) -> tuple[bool, bool]:
@@ -77,18 +95,3 @@ def _followed_by_shuffle(model: ModelProto, convolution: NodeProto) -> tuple[boo
 
 def _reader(model: ModelProto, tensor: str) -> NodeProto | None:
     return next((node for node in model.graph.node if tensor in node.input), None)
-
-
-def _place(name: str, parameters: dict[str, nn.Parameter]) -> str | None:
-    """Where an exported value goes: its own name, or for a folded bias the batch normalization's."""
-    if name in parameters:
-        return name
-    block, _, kind = name.rpartition(".")
-    parent, _, index = block.rpartition(".")
-    folded = f"{parent}.{int(index) + 1}.{kind}" if index.isdigit() else None
-    return folded if kind == "bias" and folded in parameters else None
-
-
-def _is_scale(name: str, network: nn.Module) -> bool:
-    """A batch normalization's weight: one, as the folded scale is in the convolution."""
-    return isinstance(network.get_submodule(name.rpartition(".")[0]), nn.BatchNorm2d) and name.endswith("weight")

@@ -22,10 +22,10 @@ def rgba_head(model: ModelProto) -> None:
     convolution = _producer(model, shuffle.input[0]) if shuffle and shuffle.op_type == "DepthToSpace" else None
     if convolution is None or convolution.op_type != "Conv":
         raise ValueError("the graph does not end in a convolution and a pixel-shuffle")
-    for name in convolution.input[1:]:
-        values = _array(model, name)
+    for place in range(1, len(convolution.input)):
+        values = _array(model, convolution.input[place])
         values[: 3 * BLOCK**2] *= 2
-        _replace(model, name, values)
+        _replace(model, convolution, place, values)
     activated = f"{convolution.output[0]}.sigmoid"
     sigmoid = helper.make_node("Sigmoid", [convolution.output[0]], [activated], name=f"{convolution.name}.sigmoid")
     shuffle.input[0] = activated
@@ -45,10 +45,10 @@ def depth_first_shuffles(model: ModelProto) -> None:
             source = _producer(model, source.input[0])
         if source.op_type != "Conv" or _attribute(shuffle, "blocksize") != BLOCK:
             continue
-        for name in source.input[1:]:
-            values = _array(model, name)
+        for place in range(1, len(source.input)):
+            values = _array(model, source.input[place])
             by_channel = values.reshape(-1, BLOCK**2, *values.shape[1:])
-            _replace(model, name, by_channel.swapaxes(0, 1).reshape(values.shape))
+            _replace(model, source, place, by_channel.swapaxes(0, 1).reshape(values.shape))
         _set_attributes(shuffle, blocksize=BLOCK, mode="DCR")
 
 
@@ -72,7 +72,7 @@ def unshuffle_into_convolution(model: ModelProto) -> None:
     ):
         return
     merged = weight.reshape(outputs, inputs // BLOCK**2, BLOCK, BLOCK, 3, 3).transpose(0, 1, 4, 2, 5, 3)
-    _replace(model, convolution.input[1], merged.reshape(outputs, inputs // BLOCK**2, 3 * BLOCK, 3 * BLOCK))
+    _replace(model, convolution, 1, merged.reshape(outputs, inputs // BLOCK**2, 3 * BLOCK, 3 * BLOCK))
     _set_attributes(convolution, kernel_shape=[6, 6], strides=[BLOCK, BLOCK], pads=[2, 2, 2, 2])
     convolution.input[0] = nodes[0].input[0]
     for node in nodes[:3]:
@@ -135,6 +135,12 @@ def _array(model: ModelProto, name: str) -> np.ndarray:
     return numpy_helper.to_array(next(value for value in model.graph.initializer if value.name == name)).copy()
 
 
-def _replace(model: ModelProto, name: str, values: np.ndarray) -> None:
-    stored = next(value for value in model.graph.initializer if value.name == name)
+def _replace(model: ModelProto, node: NodeProto, place: int, values: np.ndarray) -> None:
+    """Give `node` new values at input `place`; another node that reads the old ones keeps them."""
+    name = node.input[place]
+    constants = model.graph.initializer
+    if sum(name in each.input for each in model.graph.node) > 1:
+        name = node.input[place] = f"{node.name}.{place}"
+        constants.add().name = name
+    stored = next(value for value in constants if value.name == name)
     stored.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))

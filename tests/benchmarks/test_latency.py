@@ -56,13 +56,24 @@ def test_the_network_behind_a_model_folder(network, folder):
     )
 
 
+def test_a_network_that_was_never_trained_comes_back_too(tmp_path):
+    """Its biases are all zero: the exporter stores equal ones once or leaves them out."""
+    torch.manual_seed(0)
+    fresh = build("live", groups=["adults"], widths=(4, 8, 8, 8), blocks=(0, 1, 0)).eval()
+    export(fresh, tmp_path / "fresh", size=SIZE, report=lambda line: None)
+    x = torch.rand(1, 3, SIZE, SIZE) * 2 - 1
+    with torch.inference_mode():
+        expected = fresh(x, "adults").numpy()
+        assert psnr_db(eager_network(tmp_path / "fresh")(x, "adults").numpy(), expected) > 60
+
+
 def test_a_folder_of_another_network_is_refused(folder, tmp_path):
     description = json.loads((folder / "model.json").read_text())
     description["settings"]["widths"] = [8, 16, 16, 48]
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.json").write_text(json.dumps(description))
-    with pytest.raises(ModelError, match="has no place in network live"):
+    with pytest.raises(ModelError, match="the graph of adults is not network live with its settings"):
         eager_network(tmp_path)
 
 

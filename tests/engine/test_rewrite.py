@@ -106,6 +106,22 @@ def test_rgba_head_maps_colours_as_tanh_and_alpha_as_sigmoid():
     np.testing.assert_allclose(rgba[:, 3:], 1 / (1 + np.exp(-logits[:, 3:])), atol=1e-6)
 
 
+@pytest.mark.parametrize("rewrite_one", [rewrite.rgba_head, rewrite.depth_first_shuffles])
+def test_a_bias_that_another_convolution_reads_too_stays_as_it_is_there(rewrite_one):
+    nodes = [
+        helper.make_node("Conv", ["crop", "w", "b"], ["x"], name="m1", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["x", "v", "b"], ["y"], name="out", pads=[1, 1, 1, 1]),
+        helper.make_node("DepthToSpace", ["y"], ["rgba"], blocksize=2, mode="CRD"),
+    ]
+    model = model_of(nodes, {"w": values(16, 3, 3, 3), "v": values(16, 16, 3, 3), "b": values(16)}, outputs=4)
+    apart = copy.deepcopy(model)
+    apart.graph.initializer.append(numpy_helper.from_array(values(16), "c"))
+    apart.graph.node[1].input[2] = "c"
+    rewrite_one(model)
+    rewrite_one(apart)
+    np.testing.assert_array_equal(run(model), run(apart))
+
+
 def test_rgba_head_refuses_another_ending():
     model = unshuffle_model()
     with pytest.raises(ValueError, match="does not end in a convolution and a pixel-shuffle"):
