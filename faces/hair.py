@@ -11,7 +11,7 @@ import numpy as np
 from faces.colour import Steady
 from faces.regions import fill, grown
 
-FACE = (1.02, 1.12, 1.02)  # the outline with the brows: never hair
+FACE = (1.02, 0.8, 1.02)  # up to the brows: never hair; above them a fringe may hang
 CROWN = (1.3, 1.9, 0.0)  # around the upper half of the face: where hair is looked for
 FEWEST = 40  # px of 64 x 64 that must be drawn dark for a measurement: bald heads have none
 DARK_FROM, DARK_FULL = 215, 170  # brightest channel of the cartoon under which it may be hair, and is in full
