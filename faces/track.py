@@ -2,8 +2,8 @@
 
 Each frame is searched by the cheap detector before anything of it is shown, while the faces known so far are
 fitted (468 points) in the squares where they were a moment ago. The wide search begins every fifth frame and
-is read at the next one, so that no frame waits for it; it is waited for while nobody is there and when a face
-is missing. A face that cannot be fitted, or is one too many to draw, is still reported so that the caller
+is read at the next one, so that no frame waits for it; it is waited for in the first second of a picture, while
+nobody is there and when a face is missing. A face that cannot be fitted, or is one too many to draw, is still reported so that the caller
 hides it.
 """
 
@@ -19,6 +19,7 @@ from faces.landmarks import FaceMesh, Mesh, five, pose, square
 from faces.smooth import OneEuro
 
 WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
+EARLY_S = 1.0  # in which every frame is searched widely: a camera's first pictures are dark, a video's first blurred
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
 SURE = 0.75  # score from which a find is a face even if no mesh fits: it is hidden
@@ -78,7 +79,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next_number = 0
         self._frames = 0
-        self._last_t = 0.0
+        self._last_t = self._began = 0.0
         self._shape: tuple[int, int] | None = None
         self._refuted: list[tuple[np.ndarray, float]] = []
         self._wide: Search | None = None
@@ -86,7 +87,7 @@ class Tracker:
     def update(self, frame: np.ndarray, t: float) -> Seen:
         """frame: (H, W, 3) uint8 RGB at `t` seconds -> every face in it, and those lost a moment ago."""
         watch = _Watch()
-        self._follow_size(frame.shape[:2])
+        self._follow_size(frame.shape[:2], t)
         with watch.search:
             near = self._finders.near.start(frame)
         missing = self._follow(frame, t, watch)
@@ -94,10 +95,10 @@ class Tracker:
             found = near.found() + (self._wide.found() if self._wide else [])
             self._wide = None
         missing = self._recover(frame, t, found, missing, watch)
-        # While nobody is there no generator runs either, so both searches look at every frame: a blurred first picture
-        # or somebody far off needs the wide one. A face lost in this very frame is looked for at once, one lost before
-        # in every second frame.
-        if not self._tracks or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
+        # While nobody is there no generator runs either, so both searches look at every frame. A face lost in this very
+        # frame is looked for at once, one lost before in every second frame.
+        early = t - self._began < EARLY_S or not self._tracks
+        if early or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
             with watch.search:
                 wide = self._finders.wide(frame)
             self._recover(frame, t, wide, missing, watch)
@@ -113,7 +114,7 @@ class Tracker:
         tracks = sorted(self._tracks, key=lambda track: (track.mesh is None, track.number))
         return Seen([_face(track, t) for track in tracks], watch.search.ms, watch.landmarks.ms)
 
-    def _follow_size(self, shape: tuple[int, int]) -> None:
+    def _follow_size(self, shape: tuple[int, int], t: float) -> None:
         """A camera that changes size in the middle shows the same faces: scale what is known of them."""
         if self._shape and self._shape != shape:
             self._wide = None
@@ -126,6 +127,8 @@ class Tracker:
                     points = track.mesh.points * np.append(scale, scale.mean())
                     track.mesh = Mesh(points.astype(np.float32), track.mesh.presence, track.mesh.blur)
                     track.points = track.points * scale
+        if self._shape != shape:
+            self._began = t
         self._shape = shape
 
     def _follow(self, frame: np.ndarray, t: float, watch: "_Watch") -> "list[_Track]":

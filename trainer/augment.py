@@ -30,7 +30,10 @@ def move(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def background(size: int, photos: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """Something to stand in front of: white, a colour, a gradient, a room of planes, or a photo out of focus."""
+    """Something to stand in front of: white, a colour, a gradient, a room of planes, or a photo.
+
+    The photo is anything from nearly sharp to far out of focus: a webcam's room is seldom soft.
+    """
     kind = random.random()
     if kind < 0.1:
         return np.full((size, size, 3), 255, np.uint8)
@@ -45,7 +48,8 @@ def background(size: int, photos: Sequence[np.ndarray], random: np.random.Genera
     side = photo.shape[0]
     part = random.integers(side // 4, side)
     x, y = random.integers(0, side - part + 1, 2)
-    blurred = cv2.GaussianBlur(photo[y : y + part, x : x + part], (0, 0), random.uniform(0.01, 0.08) * part)
+    focus = np.exp(random.uniform(np.log(0.003), np.log(0.06)))
+    blurred = cv2.GaussianBlur(photo[y : y + part, x : x + part], (0, 0), focus * part)
     if random.random() < 0.5:
         blurred = blurred[::-1, :]
     return cv2.resize(np.ascontiguousarray(blurred), (size, size), interpolation=cv2.INTER_CUBIC)

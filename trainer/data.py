@@ -8,7 +8,7 @@ Photos without a drawing come from a table: a CSV with `file`, `age`, `sex` (F/M
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from faces.align import align_matrix, crop
-from livetoon.errors import DataError
+from livetoon.errors import DataError, ModelError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 HELD_OUT = 400  # pictures of a table that never train: those with the smallest sha256 of their name
@@ -25,16 +25,26 @@ POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 @dataclass
 class Group:
-    """One group's pictures. photos, cartoons: (S, S, 3) uint8 RGB; alphas: (S, S) uint8, 255 = person."""
+    """One group's pictures. photos, cartoons: (S, S, 3) uint8 RGB; alphas: (S, S) uint8, 255 = person.
+
+    unpaired: photos without a drawing; unpaired_alphas: their persons, empty where nobody marked them.
+    """
 
     photos: list[np.ndarray] = field(default_factory=list)
     cartoons: list[np.ndarray] = field(default_factory=list)
     alphas: list[np.ndarray] = field(default_factory=list)
     unpaired: list[np.ndarray] = field(default_factory=list)
+    unpaired_alphas: list[np.ndarray] = field(default_factory=list)
 
 
-def load(folders: Sequence[Path], tables: Sequence[Path], groups: Sequence[str], size: int) -> dict[str, Group]:
-    """Every pair of `folders` and every unpaired photo of `tables`, by group.
+def load(
+    folders: Sequence[Path],
+    tables: Sequence[Path],
+    groups: Sequence[str],
+    size: int,
+    segment: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> dict[str, Group]:
+    """Every pair of `folders` and every unpaired photo of `tables`, by group; `segment` marks the persons of these.
 
     DataError names a group that has nothing to learn from, and what was found instead.
     """
@@ -53,6 +63,8 @@ def load(folders: Sequence[Path], tables: Sequence[Path], groups: Sequence[str],
         for name, picture in _aligned(Path(table), size):
             if name in found:
                 found[name].unpaired.append(picture)
+                if segment is not None:
+                    found[name].unpaired_alphas.append(segment(picture))
     for name in groups:
         if not found[name].photos:
             raise DataError(
@@ -110,6 +122,28 @@ def person_mask(photo: np.ndarray) -> np.ndarray:
     person = cv2.morphologyEx((~background).astype(np.uint8) * 255, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     person = cv2.erode(person, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return cv2.GaussianBlur(person, (5, 5), 1.0, borderType=cv2.BORDER_REPLICATE)
+
+
+def segmenter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """A network that marks the person, (1, S, S, 3) float32 RGB in [0, 1] -> S x S values in [0, 1], as a function
+    of any (H, W, 3) uint8 RGB: (H, W) uint8, 255 = person. MediaPipe's selfie segmentation is laid out so."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own, one for each cause
+        raise ModelError(f"--masks {path}: not a network that can be read ({str(error).splitlines()[0]})") from None
+    entry = session.get_inputs()[0]
+    if len(entry.shape) != 4 or entry.shape[-1] != 3 or not isinstance(entry.shape[1], int):
+        raise ModelError(f"--masks {path}: takes {entry.shape}, expected (1, S, S, 3)")
+
+    def segment(picture: np.ndarray) -> np.ndarray:
+        side, (height, width) = entry.shape[1], picture.shape[:2]
+        small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        mask = session.run(None, {entry.name: small[None].astype(np.float32) / 255})[0].reshape(side, side)
+        return (cv2.resize(mask, (width, height)).clip(0, 1) * 255).round().astype(np.uint8)
+
+    return segment
 
 
 def held_out(names: Sequence[str], count: int = HELD_OUT) -> set[str]:

@@ -42,7 +42,8 @@ class Sampler:
     def batches(self, stage: int, step: int) -> dict[str, Batch]:
         basic, *rare = self.preset.groups
         if stage == 1:
-            return {basic: self._batch(basic, self.preset.batch, 0, (stage, step, 0))}
+            unpaired = self.preset.basic_unpaired if self.data[basic].unpaired else 0
+            return {basic: self._batch(basic, self.preset.batch, unpaired, (stage, step, 0))}
         made = {basic: self._batch(basic, self.preset.basic_batch, 0, (stage, step, 0))}
         for index, group in enumerate(rare, start=1):
             unpaired = 0
@@ -69,8 +70,11 @@ class Sampler:
                 cartoons.append(cartoon)
                 alphas.append(weight)
             else:
-                still = data.unpaired[random.integers(len(data.unpaired))]
+                index = random.integers(len(data.unpaired))
+                still = data.unpaired[index]
                 photo = augment.move(still, matrix)
+                if data.unpaired_alphas:
+                    alphas.append(augment.move(data.unpaired_alphas[index], matrix).astype(np.float32)[..., None] / 255)
                 clean.append(still)
                 motions.append(_affine_grid_matrix(matrix, size))
             photos.append(augment.degrade(photo, random))

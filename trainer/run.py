@@ -34,6 +34,13 @@ def arguments():
         metavar="TABLE.csv",
         help="photos without drawings: a table with file, age, sex and five points",
     )
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="ONNX",
+        help="network that marks the person in those photos, (1, S, S, 3) RGB in [0, 1] -> S x S; "
+        "without it their alpha is the model's own",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoints, log, samples")
     parser.add_argument("--groups", help="comma-separated; the first is the basic group")
     parser.add_argument(
@@ -80,20 +87,27 @@ def _run(options) -> None:
                 "version": 1,
                 "preset": dataclasses.asdict(preset),
                 "data": [str(path.resolve()) for path in options.data + options.photos],
+                "masks": str(options.masks.resolve()) if options.masks else None,
             },
         )
-    train(preset, options.data, options.photos, options.out, options.init, options.resume)
+    train(preset, options.data, options.photos, options.out, options.init, options.resume, options.masks)
 
 
 def train(
-    preset: Preset, data: list[Path], photos: list[Path], out: Path, init: Path | None = None, resume: bool = False
+    preset: Preset,
+    data: list[Path],
+    photos: list[Path],
+    out: Path,
+    init: Path | None = None,
+    resume: bool = False,
+    masks: Path | None = None,
 ) -> None:
     """Run `preset` on the given folders and tables; everything it makes lies in `out`."""
     import torch
 
     from trainer import loop
     from trainer.checkpoint import load_generator
-    from trainer.data import load
+    from trainer.data import load, segmenter
     from trainer.features import FeatureNetwork
     from trainer.networks import build
     from trainer.step import Trainer
@@ -103,7 +117,7 @@ def train(
     generator = build(preset.network, groups=preset.groups)
     if init is not None:
         _start_from(generator, load_generator(init), init)
-    pictures = load(data, photos, preset.groups, preset.size)
+    pictures = load(data, photos, preset.groups, preset.size, segmenter(masks) if masks else None)
     for group, found in pictures.items():
         print(f"{group}: {len(found.photos)} pairs, {len(found.unpaired)} photos without a drawing", file=sys.stderr)
     features = FeatureNetwork() if preset.feature else None

@@ -21,7 +21,8 @@ class Batch:
     """photo, cartoon: (N, 3, S, S) float32 in [-1, 1]; alpha: (N, 1, S, S) float32 in [0, 1].
 
     clean: photos without a drawing, undegraded; motion: their matrices as `affine_grid` takes them, (N, 2, 3).
-    The degraded and moved forms of `clean` stand behind those of the pairs in `photo`.
+    The degraded and moved forms of `clean` stand behind those of the pairs in `photo`; so do their alphas in
+    `alpha`, where somebody marked the persons.
     """
 
     photo: Tensor
@@ -90,15 +91,18 @@ class Trainer:
     @torch.no_grad()
     def _targets(self, batch: Batch, group: str) -> tuple[Tensor, Tensor]:
         """Drawings of the pairs; for photos without one, what the averaged branch draws of the clean photo, moved
-        as the degraded photo was: the student learns to hold still and to see through the dark."""
+        as the degraded photo was: the student learns to hold still and to see through the dark. Its alpha is
+        taken likewise where the photo has none of its own."""
         if batch.clean is None:
             return batch.cartoon, batch.alpha
         drawn = self.ema(batch.clean, group)
         grid = nn.functional.affine_grid(batch.motion, list(drawn.shape), align_corners=False)
         drawn = nn.functional.grid_sample(drawn, grid, padding_mode="border", align_corners=False)
-        alpha = drawn[:, 3:]
+        pairs = len(batch.cartoon)
+        marked = batch.alpha[pairs:]
+        alpha = marked if len(marked) else drawn[:, 3:]
         cartoon = losses.on_white(drawn[:, :3], alpha)
-        return torch.cat([batch.cartoon, cartoon]), torch.cat([batch.alpha, alpha])
+        return torch.cat([batch.cartoon, cartoon]), torch.cat([batch.alpha[:pairs], alpha])
 
     def _loss(self, logits: Tensor, cartoon: Tensor, alpha: Tensor, corner: tuple[int, int]) -> tuple[Tensor, dict]:
         terms = losses.live_terms(logits, cartoon, alpha)

@@ -69,6 +69,14 @@ def test_the_first_face_is_drawn_in_its_first_frame_even_if_small(tracker, scene
     assert [face.fitted for face in small[0]] == [True]
 
 
+def test_in_the_first_second_every_frame_is_searched_widely(tracker, scene):
+    near = (200, 240, 1.5, 0)
+    for index in range(3):
+        play(tracker, [scene(near)], start=index / FPS)
+    both = play(tracker, [scene(near, (520, 150, 0.6, 0))], start=3 / FPS)  # the second is seen by the wide search only
+    assert [face.fitted for face in both[0]] == [True, True]
+
+
 def test_back_within_the_time_is_the_same_person(tracker, scene):
     first = play(tracker, [scene((320, 200, 1.5, 0))] * 5)
     play(tracker, [scene()] * 8, start=5 / FPS)
