@@ -1,5 +1,7 @@
 """One crop geometry for training, live video and paste: five points onto a fixed template."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -44,7 +46,44 @@ def crop(frame: np.ndarray, matrix: np.ndarray, size: int = CROP) -> np.ndarray:
         frame = cv2.resize(frame[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA)
         # The middle of a large pixel lies half a small one further.
         matrix = np.hstack([matrix[:, :2] * 2, (matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5))[:, None]])
-    return cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=WHITE)
+    return warp(frame, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=(*WHITE, 255))
+
+
+def warp(frame: np.ndarray, matrix: np.ndarray, size: int, **border) -> np.ndarray:
+    """frame: (H, W, 3) uint8 through matrix (2, 3) -> (size, size, 3) uint8; border: as cv2.warpAffine takes it.
+
+    Done with a fourth channel and on the part that is needed: OpenCV warps four channels in 0.25 ms and three in 0.6.
+    """
+    left, top, right, bottom = _reached(matrix, size, frame.shape)
+    part = cv2.cvtColor(frame[top:bottom, left:right], cv2.COLOR_RGB2RGBA)
+    matrix = np.hstack([matrix[:, :2], (matrix[:, 2] + matrix[:, :2] @ (left, top))[:, None]])
+    return cv2.cvtColor(
+        cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, **border), cv2.COLOR_RGBA2RGB
+    )
+
+
+def _reached(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (exclusive) of the frame's pixels that a warp reads: at least one."""
+    across, down = corners(inverse(matrix), size, size)
+    width, height = shape[1], shape[0]
+    left = min(max(math.floor(min(across)) - 1, 0), width - 1)
+    top = min(max(math.floor(min(down)) - 1, 0), height - 1)
+    right = max(min(math.ceil(max(across)) + 2, width), left + 1)
+    bottom = max(min(math.ceil(max(down)) + 2, height), top + 1)
+    return left, top, right, bottom
+
+
+def corners(back: np.ndarray, width: int, height: int) -> tuple[list[float], list[float]]:
+    """back: (2, 3) picture -> frame: x and y of the picture's corners in the frame, clockwise from the top left.
+
+    In plain numbers, which are quicker than arrays of four.
+    """
+    right, bottom = width - 1, height - 1
+    across, down = (
+        [start, start + x * right, start + x * right + y * bottom, start + y * bottom]
+        for x, y, start in back.tolist()
+    )
+    return across, down
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
@@ -54,4 +93,4 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 
 def move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """points: (N, 2) through matrix (2, 3) -> (N, 2) float32."""
-    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return cv2.transform(points[None].astype(np.float32), matrix)[0] if len(points) else np.zeros((0, 2), np.float32)

@@ -15,7 +15,7 @@ from faces.matte import keep
 from faces.skin import SkinTone
 
 SMALL = 64  # px, side on which masks are found
-MASKS_EVERY_S = 0.07  # heads lie still in their crop: every second or third frame has masks of its own
+MASKS_EVERY_S = 0.1  # heads lie still in their crop: about every third frame has masks of its own
 ONE = 128  # factor 1 in uint8: factors reach from 0 to 2
 
 

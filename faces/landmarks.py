@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from faces import weights
+from faces.align import warp
 from faces.nets import open_net
 
 SIDE = 192  # px, input of the network
@@ -61,7 +62,7 @@ class FaceMesh:
                 [-sin, cos, middle + sin * centre[0] - cos * centre[1]],
             ]
         )
-        crop = cv2.warpAffine(frame, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        crop = warp(frame, matrix, SIDE, borderMode=cv2.BORDER_REPLICATE)
         found = self._net((crop * np.float32(1 / 255))[None])
         logit, values = sorted((array.ravel() for array in found.values()), key=len)
         points = values.reshape(-1, 3)

@@ -68,8 +68,10 @@ class OpenVinoNet:
         self._outputs = {name: self._request.get_output_tensor(index).data for index, name in enumerate(names)}
 
     def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        self.start(x)
-        return self.result()
+        # In the caller's own thread: waking another one and waiting for it takes 1.3 ms.
+        np.copyto(self._input, x)
+        self._request.infer()
+        return self._outputs
 
     def start(self, x: np.ndarray) -> None:
         # Fixed buffers: handing arrays over by name takes 0.3 ms a call, a tenth of the network's own time.

@@ -8,16 +8,20 @@ generator never lets skin through. All of it in uint8 and in the face's rectangl
 640x480 picture in float costs 22 ms, this costs about one.
 """
 
+import functools
+import math
+
 import cv2
 import numpy as np
 
-from faces.align import CROP, inverse, move
+from faces.align import CROP, corners, inverse, move
 from faces.landmarks import OVAL
 
 # px of a 256 px crop over which the cartoon gives way to the camera at each side: left, top, right, bottom.
 # The bottom cuts through neck and shoulders, the sides through long hair, the top through high hair.
 FEATHER = (40, 36, 40, 56)
 _SMALL = 64  # px, side on which soft masks are drawn
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)  # how far a crop that lies in the frame reaches out of it
 
 
 def paste(
@@ -29,18 +33,25 @@ def paste(
     crop, as the crop was made; outline: (N, 2) px in the crop, the face's oval (`outline`), or (0, 2) for none;
     strength in [0, 1]: 0 leaves the frame as it is.
     """
-    side = cartoon.shape[0]
     back = inverse(matrix)
-    place = _rectangle(back, side, frame.shape)
-    if place is None or strength <= 0:
+    if strength <= 0 or not np.isfinite(back).all():
         return
-    left, top, right, bottom = place
-    weight = weights(cartoon[..., 3], back, frame.shape, outline)
+    weight = weights(cv2.extractChannel(cartoon, 3), back, frame.shape, outline)
     if strength < 1:
         weight = cv2.convertScaleAbs(weight, alpha=strength)
+    # From here on only what is drawn at all.
+    x, y, width, height = cv2.boundingRect(weight)
+    if not width:
+        return
+    back[:, 2] += back[:, :2] @ (x, y)
+    place = _rectangle(back, width, height, frame.shape)
+    if place is None:
+        return
+    left, top, right, bottom = place
+    drawn = slice(y, y + height), slice(x, x + width)
     # Colours times weight, so that one warp takes both and their edges agree.
-    layer = cv2.multiply(cartoon, cv2.cvtColor(weight, cv2.COLOR_GRAY2RGBA), scale=1 / 255)
-    cv2.mixChannels([weight], [layer], [0, 3])
+    layer = cv2.multiply(cartoon[drawn], cv2.cvtColor(weight[drawn], cv2.COLOR_GRAY2RGBA), scale=1 / 255)
+    cv2.mixChannels([weight[drawn]], [layer], [0, 3])
     layer, back = _shrunk(layer, back)
     back[:, 2] -= left, top
     layer = cv2.warpAffine(layer, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
@@ -78,33 +89,32 @@ def hide(frame: np.ndarray, box: np.ndarray, strength: float = 1.0) -> None:
     cv2.addWeighted(blocks, strength, region, 1 - strength, 0, dst=region)
 
 
-def _rectangle(back: np.ndarray, side: int, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """The frame's pixels that the crop reaches: left, top, right, bottom (exclusive), or None."""
-    corners = move(back, _corners(side))
-    if not np.isfinite(corners).all():
-        return None
-    left, top = np.floor(corners.min(axis=0)).astype(int).clip(0, None).tolist()
-    right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, (shape[1], shape[0])).tolist()
+def _rectangle(
+    back: np.ndarray, width: int, height: int, shape: tuple[int, ...]
+) -> tuple[int, int, int, int] | None:
+    """The frame's pixels that a picture reaches, and one around: left, top, right, bottom (exclusive), or None."""
+    across, down = corners(back, width, height)
+    left, top = max(0, math.floor(min(across)) - 1), max(0, math.floor(min(down)) - 1)
+    right, bottom = min(shape[1], math.ceil(max(across)) + 2), min(shape[0], math.ceil(max(down)) + 2)
     return (left, top, right, bottom) if left < right and top < bottom else None
-
-
-def _corners(side: int) -> np.ndarray:
-    """The crop's corners, clockwise from the top left."""
-    return np.array([(0, 0), (side - 1, 0), (side - 1, side - 1), (0, side - 1)], np.float32)
 
 
 def _outside(back: np.ndarray, side: int, shape: tuple[int, ...]) -> tuple[float, ...]:
     """For each side of the crop (left, top, right, bottom): how many crop px lie between it and the frame's pixels."""
     height, width = shape[:2]
+    across, down = corners(back, side, side)
+    if min(across + down) >= 0 and max(across) < width and max(down) < height:
+        return _NOWHERE
     frame = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float32)
-    area, shared = cv2.intersectConvexConvex(move(back, _corners(side)), frame)
+    area, shared = cv2.intersectConvexConvex(np.array([across, down], np.float32).T.copy(), frame)
     if area <= 0 or shared is None:
-        return (0.0, 0.0, 0.0, 0.0)
+        return _NOWHERE
     inside = move(inverse(back), shared[:, 0])
     low, high = inside.min(axis=0).clip(0, side - 1), inside.max(axis=0).clip(0, side - 1)
     return float(low[0]), float(low[1]), float(side - 1 - high[0]), float(side - 1 - high[1])
 
 
+@functools.lru_cache(maxsize=8)  # nearly always the same one
 def _window(side: int, outside: tuple[float, ...]) -> np.ndarray:
     """(S, S) uint8: 255 inside, 0 at the border, as far as the border is inside the frame."""
     ramp = np.arange(side, dtype=np.float32)
@@ -134,13 +144,13 @@ def _oval(outline: np.ndarray, side: int) -> np.ndarray:
 
 def _shrunk(layer: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Average the layer down when it will be drawn at less than half size, so that its lines do not flicker."""
-    side = layer.shape[0]
     scale = float(np.hypot(back[0, 0], back[1, 0]))
     if scale >= 0.6:
         return layer, back
-    size = max(8, int(side * scale) + 1)
-    ratio = side / size
+    height, width = layer.shape[:2]
+    size = max(2, int(width * scale) + 1), max(2, int(height * scale) + 1)
+    ratio = np.array([width / size[0], height / size[1]])
     back = back.copy()
-    back[:, 2] += back[:, :2] @ np.full(2, (ratio - 1) / 2)  # pixel centres
+    back[:, 2] += back[:, :2] @ ((ratio - 1) / 2)  # pixel centres
     back[:, :2] *= ratio
-    return cv2.resize(layer, (size, size), interpolation=cv2.INTER_AREA), back
+    return cv2.resize(layer, size, interpolation=cv2.INTER_AREA), back

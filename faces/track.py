@@ -2,9 +2,9 @@
 
 Each frame is searched by the cheap detector before anything of it is shown, while the faces known so far are
 fitted (468 points) in the squares where they were a moment ago. The wide search begins every fifth frame and
-is read at the next one, so that no frame waits for it; it is waited for in the first second of a picture, while
-nobody is there and when a face is missing. A face that cannot be fitted, or is one too many to draw, is still reported so that the caller
-hides it.
+is read at the next one, so that no frame waits for it; it is waited for in the first second of a picture,
+while nobody is there and when a face is missing. A face that cannot be fitted, or is one too many to draw, is
+still reported so that the caller hides it.
 """
 
 import math

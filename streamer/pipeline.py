@@ -1,4 +1,4 @@
-"""One frame in, the same frame with cartoons out: search, fit, crop, group, generate, paste.
+"""One frame in, the same frame with cartoons out: search, fit, crop, group, generate, tone, paste.
 
 No network and no clock of its own: the same frames at the same times give the same pictures. What is
 returned was searched for faces; a face that cannot be drawn is made unrecognisable instead.
@@ -20,7 +20,7 @@ from faces.paste import hide, outline, paste
 from faces.track import FADE_S, KEEP_S, Finders, Tracker
 from livetoon.errors import DataError, UsageError
 
-STAGES = ("search", "landmarks", "crop", "group", "generator", "paste")
+STAGES = ("search", "landmarks", "crop", "group", "generator", "tone", "paste")
 SMALLEST, LARGEST = 16, 8192  # px, sides of a frame
 
 
@@ -131,6 +131,7 @@ class Pipeline:
         clock.lap("generator")
         finish = self._finishes.setdefault(face.track, Finish())
         cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone)
+        clock.lap("tone")
         fade = 1 - min(1.0, max(0.0, (face.unseen_s - KEEP_S) / FADE_S))
         paste(shown, cartoon, matrix, outline(face.landmarks, matrix), settings.strength * fade)
         clock.lap("paste")
