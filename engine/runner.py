@@ -117,7 +117,7 @@ def open_runner(
                 f"{files.manifest.name} in {', '.join(precisions)}; choose one of these or auto"
             )
         runner = candidate(files, precisions[0] if precision == "auto" else precision, threads, cache)
-        log.info("opened %s", runner.spec)
+        log.debug("opened %s", runner.spec)
         return runner
     raise EngineError(
         f"no backend can be used ({'; '.join(reasons) or 'none is installed'}): pip install openvino or onnxruntime"

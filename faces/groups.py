@@ -18,6 +18,7 @@ from faces.nets import open_net
 
 AUTO = "auto"
 KIDS_BELOW, ELDERLY_ABOVE = 13, 60  # years
+YOUNG_FROM, YOUNG_TO = 18, 40
 SIDE = 80  # px, input of the network
 CUT = 32  # px of a 256 px crop left out at each side: hair and shoulders say less than the face
 AGES = np.arange(91)  # years, one output of the network for each; the last stands for 90 and more
@@ -65,6 +66,17 @@ def network_input(crop: np.ndarray) -> np.ndarray:
     middle = np.ascontiguousarray(crop[cut:-cut, cut:-cut])
     small = cv2.resize(middle, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return small.transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def group_of(age: int, female: bool) -> str | None:
+    """The group that a face of known age (years) and sex surely belongs to; None for 13 to 17 and 41 to 60."""
+    if age < KIDS_BELOW:
+        return "kids"
+    if age > ELDERLY_ABOVE:
+        return "elderly"
+    if YOUNG_FROM <= age <= YOUNG_TO:
+        return "young-women" if female else "young-men"
+    return None
 
 
 def shares(look: Look, groups: Sequence[str]) -> np.ndarray:

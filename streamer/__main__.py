@@ -13,6 +13,8 @@ from pathlib import Path
 from livetoon import __version__, cli
 from livetoon.errors import UsageError
 
+log = logging.getLogger("livetoon.server")
+
 # The worker holds Python for moments, and the event loop waits for it: at most this long instead of 5 ms.
 SWITCH_S = 0.0005
 
@@ -77,6 +79,8 @@ def _command(options: argparse.Namespace) -> int:
     tls = _tls(options, names)
     sockets = server.listen(options.host, options.port)
     runners = open_runners(options.model, options.backend, options.precision)
+    spec = next(iter(runners.values())).spec
+    log.info("%s: %s by %s on %s, %d thread(s)", spec.name, spec.precision, spec.backend, spec.device, spec.threads)
     most = options.max_visitors or places(generator_ms(next(iter(runners.values()))), os.cpu_count() or 1)
     about = {
         "version": __version__,

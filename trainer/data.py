@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from faces.align import align_matrix, crop
+from faces.groups import group_of
 from livetoon.errors import DataError, ModelError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -151,17 +152,6 @@ def held_out(names: Sequence[str], count: int = HELD_OUT) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest())[:count])
 
 
-def group_of(age: int, sex: str) -> str | None:
-    """The few-shot paper's four groups; ages between them (13 to 17, 41 to 60) belong to none in training."""
-    if age < 13:
-        return "kids"
-    if age > 60:
-        return "elderly"
-    if 18 <= age <= 40:
-        return "young-women" if sex == "F" else "young-men"
-    return None
-
-
 def _aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
     try:
         with open(table, newline="", encoding="utf-8") as file:
@@ -173,7 +163,7 @@ def _aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
     unseen = held_out([row["file"] for row in rows])
     aligned = []
     for row in rows:
-        name = group_of(int(row["age"]), row["sex"])
+        name = group_of(int(row["age"]), row["sex"] == "F")
         if name is None or row["file"] in unseen or row.get("gray") == "1":
             continue
         points = np.array([[float(row[f"{p}_x"]), float(row[f"{p}_y"])] for p in POINTS], np.float32)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from faces.align import align_matrix, crop
-from faces.groups import AGES, ELDERLY_ABOVE, KIDS_BELOW, SIDE, Look, network_input, shares
+from faces.groups import AGES, ELDERLY_ABOVE, KIDS_BELOW, SIDE, Look, group_of, network_input, shares
 from livetoon import cli
 from livetoon.errors import DataError, TrainingError, UsageError
 from livetoon.files import replacing
@@ -269,7 +269,7 @@ def evaluate(file: Path, faces: list[Face]) -> dict:
     for face in faces:
         found = net(network_input(face.crop)[None])
         look = Look(float(found["female"].ravel()[0]), found["ages"].ravel().copy())
-        truth = group_of(face.age, face.female)
+        truth = group_of(face.age, face.female > 0.5)
         if truth is not None:
             table[GROUPS.index(truth), int(shares(look, GROUPS).argmax())] += 1
         if face.age >= 4:
@@ -283,17 +283,6 @@ def evaluate(file: Path, faces: list[Face]) -> dict:
         "age_error_years": round(float(np.mean(error)), 2),
         "faces": len(faces),
     }
-
-
-def group_of(age: int, female: float) -> str | None:
-    """The group a face surely belongs to; None between the groups (13 to 17 and 41 to 60 years)."""
-    if age < KIDS_BELOW:
-        return "kids"
-    if age > ELDERLY_ABOVE:
-        return "elderly"
-    if 18 <= age <= 40:
-        return "young-women" if female > 0.5 else "young-men"
-    return None
 
 
 def arguments() -> argparse.ArgumentParser:

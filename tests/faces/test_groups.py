@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from faces.align import align_matrix, crop
-from faces.groups import AGES, STEADY_S, Look, Looker, Router, network_input, shares
+from faces.groups import AGES, STEADY_S, Look, Looker, Router, group_of, network_input, shares
 from faces.landmarks import five
 
 GROUPS = ("young-women", "young-men", "kids", "elderly")
@@ -95,3 +95,11 @@ def test_crops_of_any_size_give_the_same_input():
     large = np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8)
     small = large.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
     np.testing.assert_allclose(network_input(large), network_input(small), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("age", "female", "group"),
+    [(12, 1, "kids"), (13, 1, None), (18, 1, "young-women"), (40, 0, "young-men"), (41, 0, None), (61, 0, "elderly")],
+)
+def test_truth_is_counted_only_where_the_group_is_sure(age, female, group):
+    assert group_of(age, bool(female)) == group

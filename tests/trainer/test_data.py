@@ -4,9 +4,11 @@ import shutil
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from livetoon.errors import DataError
+from livetoon.errors import DataError, ModelError
 from trainer import data
 
 
@@ -77,6 +79,36 @@ def test_table_photos_are_aligned_sorted_and_held_out(tmp_path, pairs):
     expected = sum(row.split(",")[1] == "5" and row.split(",")[0] not in unseen for row in rows)
     assert len(kids.unpaired) == expected > 0
     assert kids.unpaired[0].shape == (64, 64, 3)
+
+
+def dark_is_person(path, side=32):
+    """A network that takes everything darker than 0.9 for the person."""
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "axes"], ["grey"], keepdims=1),
+        helper.make_node("Less", ["grey", "limit"], ["dark"]),
+        helper.make_node("Cast", ["dark"], ["mask"], to=TensorProto.FLOAT),
+    ]
+    constants = [numpy_helper.from_array(np.array([3]), "axes"), numpy_helper.from_array(np.float32(0.9), "limit")]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, side, side, 3])
+    mask = helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, side, side, 1])
+    graph = helper.make_graph(nodes, "dark", [image], [mask], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def test_a_network_marks_the_person_in_photos_of_any_size(pairs, tmp_path):
+    dark_is_person(tmp_path / "dark.onnx")
+    segment = data.segmenter(tmp_path / "dark.onnx")
+    photo = cv2.cvtColor(cv2.imread(str(pairs / "many" / "photo" / "0.png")), cv2.COLOR_BGR2RGB)
+    mask = segment(photo)
+    assert mask.shape == photo.shape[:2] and mask.dtype == np.uint8
+    assert np.mean((mask > 127) == (photo.mean(axis=2) < 230)) > 0.97
+
+
+@pytest.mark.parametrize("content", [b"", b"no network"])
+def test_masks_from_what_is_no_network_are_refused(content, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match="not a network that can be read"):
+        data.segmenter(tmp_path / "bad.onnx")
 
 
 def test_a_table_without_points_is_refused(tmp_path, pairs):

@@ -81,14 +81,6 @@ def test_labels_peak_at_the_age_and_widen_with_it():
     assert groups._age_label(70).max() < groups._age_label(5).max()
 
 
-@pytest.mark.parametrize(
-    ("age", "female", "group"),
-    [(12, 1, "kids"), (13, 1, None), (18, 1, "young-women"), (40, 0, "young-men"), (41, 0, None), (61, 0, "elderly")],
-)
-def test_truth_is_counted_only_where_the_group_is_sure(age, female, group):
-    assert groups.group_of(age, female) == group
-
-
 def test_training_learns_and_the_exported_file_says_the_same(faces, tmp_path):
     """A few steps on ten pictures: it must tell their sex better than chance, and ONNX must agree with torch."""
     import torch

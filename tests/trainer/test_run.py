@@ -114,6 +114,7 @@ def test_two_runs_in_one_folder_are_refused(pairs, tmp_path):
         (["--groups", "many,none"], 1, "none: no pairs"),
         (["--resume"], 1, "nothing to resume"),
         (["--init", "nowhere.safetensors"], 1, "nowhere.safetensors"),
+        (["--masks", "nowhere.onnx"], 1, "--masks nowhere.onnx: not a network that can be read"),
     ],
 )
 def test_bad_options_get_one_sentence(arguments, code, sentence, pairs, tmp_path, capsys):

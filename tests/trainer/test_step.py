@@ -79,6 +79,22 @@ def test_photos_without_a_drawing_are_learned_from_the_averaged_branch():
     assert not same(before, made.generator.branches["few"])
 
 
+def test_a_marked_person_is_the_alpha_that_a_photo_without_a_drawing_teaches():
+    """With the person marked nowhere, then everywhere, the same photo must push the alpha apart."""
+    drawn = []
+    for mark in (0.0, 1.0):
+        made = trainer()
+        still = batch(5, 2)
+        identity = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).repeat(2, 1, 1)
+        marked = torch.full((2, 1, 64, 64), mark)
+        mixed = Batch(still.photo, torch.zeros(0, 3, 64, 64), marked, clean=still.photo, motion=identity)
+        for _ in range(5):
+            made.step({"many": mixed}, 5e-3, 0.9, (0, 0))
+        with torch.no_grad():
+            drawn.append(made.generator.eval()(still.photo, "many")[:, 3].mean().item())
+    assert drawn[1] > drawn[0] + 0.05
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_term():
     made = trainer()
     broken = batch(1)
