@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell scripts/find-python.sh)
 ARGS ?=
-TESTS ?= tests
+TESTS ?=
 
 .PHONY: live test lint clean
 

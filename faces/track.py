@@ -122,13 +122,13 @@ class Tracker:
             for track in self._tracks:
                 track.box = track.box * np.tile(scale, 2)
                 track.filter.reset()
-                self._refuted.clear()
                 if track.mesh is not None:
                     points = track.mesh.points * np.append(scale, scale.mean())
                     track.mesh = Mesh(points.astype(np.float32), track.mesh.presence, track.mesh.blur)
                     track.points = track.points * scale
         if self._shape != shape:
             self._began = t
+            self._refuted.clear()
         self._shape = shape
 
     def _follow(self, frame: np.ndarray, t: float, watch: "_Watch") -> "list[_Track]":

@@ -41,7 +41,7 @@ def run(
     except KeyboardInterrupt:
         print(f"{arguments.prog}: stopped", file=sys.stderr)
         return 130
-    except (LivetoonError, OSError) as error:
+    except Exception as error:
         if options.debug:
             raise
         print(f"{arguments.prog}: {_sentence(error)}", file=sys.stderr)
@@ -53,4 +53,7 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError):
+        return f'{error.name} is not installed: pip install "livetoon[stream]" for live video, [train] for training'
+    said = next(iter(str(error).strip().splitlines()), "no more is known")
+    return f"{type(error).__name__}: {said} (--debug shows where)"

@@ -39,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     drawing = made.add_argument_group("drawing")
     drawing.add_argument("--model", default="live", help="a model that came with livetoon, or a model folder (live)")
     drawing.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
-    drawing.add_argument("--precision", default="auto", help="numbers it computes with: auto, f32, bf16, ... (auto)")
+    drawing.add_argument("--precision", default="auto", help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
     drawing.add_argument("--max-faces", type=int, default=4, metavar="N",
                          help="faces drawn in one picture; further ones are covered (4)")
     video = made.add_argument_group("video")

@@ -35,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("target", metavar="OUT", type=Path, help="of the same kind; a file's ending says the format")
     made.add_argument("--model", default="live", help="a model that came with livetoon, or a model folder (live)")
     made.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
-    made.add_argument("--precision", default="auto", help="numbers it computes with (auto)")
+    made.add_argument("--precision", default="auto", help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
     made.add_argument("--group", default="auto", help="auto, or the group every face is drawn as (auto)")
     made.add_argument("--strength", type=float, default=1.0, help="share of the cartoon, 0 to 1 (1)")
     made.add_argument("--tone", type=float, help="share of the person's own skin colour, 0 to 1")

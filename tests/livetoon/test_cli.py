@@ -22,6 +22,9 @@ def run(error, argv=()):
         (UsageError("--size: expected 256"), 2),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device", "out.mp4"), 1),
+        (RuntimeError("first line\nsecond line"), 1),
+        (RuntimeError(), 1),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 1),
     ],
 )
 def test_exit_codes(error, code, capsys):
@@ -33,6 +36,11 @@ def test_exit_codes(error, code, capsys):
 def test_a_full_disk_names_the_file(capsys):
     run(OSError(28, "No space left on device", "out.mp4"))
     assert "out.mp4: No space left on device" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named_with_what_installs_it(capsys):
+    run(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert "torch is not installed: pip install" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback():
