@@ -39,18 +39,20 @@ def arguments() -> argparse.ArgumentParser:
     drawing = made.add_argument_group("drawing")
     drawing.add_argument("--model", default="live", help="a model that came with livetoon, or a model folder (live)")
     drawing.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
-    drawing.add_argument("--precision", default="auto", help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
+    drawing.add_argument("--precision", default="auto",
+                         help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
     drawing.add_argument("--max-faces", type=int, default=4, metavar="N",
                          help="faces drawn in one picture; further ones are covered (4)")
     video = made.add_argument_group("video")
     video.add_argument("--codec", default="h264", help="tried first: h264 or vp8 (h264)")
     video.add_argument("--bitrate", type=float, default=2.0, metavar="MBPS",
                        help="megabits a second at the start, both ways (2)")
-    video.add_argument("--max-bitrate", type=float, default=4.0, metavar="MBPS", help="never more than this (4)")
+    video.add_argument("--max-bitrate", type=float, default=4.0, metavar="MBPS",
+                       help="the cartoon never takes more than this (4)")
     video.add_argument("--max-visitors", type=int, metavar="N",
                        help="visitors at a time (as many as the machine carries, measured at start)")
     video.add_argument("--ice", metavar="URL", action="append", default=[],
-                       help="a STUN or TURN server, for visitors beyond this network (none)")
+                       help="for visitors beyond this network: stun:HOST or turn:USER:PASSWORD@HOST (none)")
     return made
 
 
@@ -67,13 +69,15 @@ def _command(options: argparse.Namespace) -> int:
     from streamer import server
     from streamer.opening import defaults_of, generator_ms, open_runners, pipeline_maker, places
     from streamer.pipeline import Settings
-    from streamer.session import Transport
+    from streamer.session import Transport, ice_server
     from streamer.tuning import tuned
     from streamer.visitors import Visitors
 
     _quieten(options.debug)
     sys.setswitchinterval(SWITCH_S)
     cv2.setNumThreads(1)  # a frame is small: handing parts of it to other threads costs more than it saves
+    for url in options.ice:
+        ice_server(url)
     transport = Transport(options.codec, round(options.bitrate * 1e6), tuple(options.ice))
     names = _names(options)
     tls = _tls(options, names)
@@ -115,9 +119,6 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--key: give the certificate too, with --cert.")
     if options.cert and options.self_signed:
         raise UsageError("--cert and --self-signed: choose one of them.")
-    for url in options.ice:
-        if url.split(":")[0] not in ("stun", "turn", "turns"):
-            raise UsageError(f"--ice {url}: begins with stun:, turn: or turns:, as in stun:stun.example.org:3478.")
 
 
 def _quieten(debug: bool) -> None:

@@ -30,10 +30,13 @@ TROUBLE = "A frame could not be drawn, so the last good one stays. Should this g
 
 
 class Process(Protocol):
-    """What turns a frame into a cartoon: `streamer.pipeline.Pipeline.process`."""
+    """What turns a frame into a cartoon: `streamer.pipeline.Pipeline`."""
 
     def __call__(self, frame: np.ndarray, t: float, settings: Any) -> Any:
         """`frame` (H, W, 3) uint8 RGB at `t` seconds -> a result with `frame`, `faces` and `stages_ms`."""
+
+    def reset(self) -> None:
+        """Forget every face, as before a new visitor."""
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Window:
     sent_pts: list[int] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=dict)
     lead: float | None = None
-    faces: int = 0
+    faces: int | None = None
     size: tuple[int, int] | None = None
     trouble: str | None = None
 
@@ -158,6 +161,10 @@ class CartoonTrack(MediaStreamTrack):
         self._out = None
         self._out_changed.set()
 
+    def ended(self) -> None:
+        """Wait, after `stop`, until the worker is done."""
+        self._worker.join()
+
     async def _drain(self, camera: MediaStreamTrack) -> None:
         with contextlib.suppress(MediaStreamError):
             while True:
@@ -172,12 +179,18 @@ class CartoonTrack(MediaStreamTrack):
 
     def _work(self) -> None:
         to_rgb = VideoReformatter()
+        said = ""
         while (item := self._in.take()) is not None:
             camera_frame, arrived = item
             try:
                 cartoon = self._draw(camera_frame, arrived, to_rgb)
             except Exception as error:  # the outermost edge of the worker: a frame is lost, never shown raw
-                LOGGER.error("frame not drawn: %s: %s", type(error).__name__, error, exc_info=LOGGER.isEnabledFor(10))
+                # Once, not thirty times a second while it lasts.
+                level = logging.DEBUG if str(error) == said else logging.ERROR
+                LOGGER.log(
+                    level, "frame not drawn: %s: %s", type(error).__name__, error, exc_info=LOGGER.isEnabledFor(10)
+                )
+                said = str(error)
                 sentence = str(error) if isinstance(error, LivetoonError) else TROUBLE
                 with self._lock:
                     self._window.trouble = sentence

@@ -25,14 +25,15 @@ def open_runners(model: str, backend: str = "auto", precision: str = "auto") -> 
 
 
 def pipeline_maker(runners: Mapping[str, Runner], max_faces: int) -> Callable[[], Process]:
-    """Makes the `process` of one pipeline per visitor; the pipelines share the runners."""
+    """Makes one pipeline per visitor; the pipelines share the runners."""
 
     def make() -> Process:
         pipeline = Pipeline(runners, list(runners), max_faces=max_faces)
-        # The search compiles itself for the shape of the first frame: 0.3 s that nobody should wait for.
-        pipeline.process(np.zeros((480, 640, 3), np.uint8), 0.0)
+        # The search compiles itself for lying and for upright frames: 0.3 s each that nobody should wait for.
+        for shape in ((480, 640, 3), (640, 480, 3)):
+            pipeline.process(np.zeros(shape, np.uint8), 0.0)
         pipeline.reset()
-        return pipeline.process
+        return pipeline
 
     return make
 

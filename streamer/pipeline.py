@@ -118,6 +118,10 @@ class Pipeline:
         self._forget(seen.faces)
         return Result(shown, tuple(seen.faces), groups, clock.stages)
 
+    def __call__(self, frame: np.ndarray, t: float, settings: Settings) -> Result:
+        """`process`, as the video track calls it."""
+        return self.process(frame, t, settings)
+
     def _draw(
         self, frame: np.ndarray, shown: np.ndarray, face: Face, t: float, settings: Settings, clock: "_Clock"
     ) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from livetoon.errors import CameraError, UsageError
+from livetoon.errors import CameraError, LivetoonError, UsageError
 from streamer.visitors import FullError, Visitors
 
 LOGGER = logging.getLogger("livetoon.server")
@@ -70,22 +70,26 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """Sockets on `port` of every address of `host`; UsageError when they cannot be had. Port 0 takes a free one."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, OverflowError) as error:
+    except (socket.gaierror, OverflowError, UnicodeError) as error:
         raise UsageError(f"--host {host} --port {port}: there is no such address here ({error}).") from error
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
-        made = socket.socket(family, kind, protocol)
+        made = None
         try:
+            made = socket.socket(family, kind, protocol)
             _bind(made, family, (address[0], port, *address[2:]))
         except OSError as error:
-            made.close()
-            if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
+            if made:
+                made.close()
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
                 continue  # "localhost" may name ::1 on a machine without IPv6
             for other in sockets:
                 other.close()
             raise UsageError(_why_not(error, host, port)) from error
         sockets.append(made)
         port = made.getsockname()[1]
+    if not sockets:
+        raise UsageError(f"--host {host} --port {port}: none of its addresses is one of this machine.")
     return sockets
 
 
@@ -125,7 +129,8 @@ def _bind(made: socket.socket, family: int, address: tuple) -> None:
 
 def _why_not(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} is used by another program: stop it or choose another with --port {port + 1}."
+        other = port + 1 if port < 65535 else 8080
+        return f"Port {port} is used by another program: stop it or choose another with --port {other}."
     if error.errno == errno.EACCES:
         return f"Port {port} needs more rights than you have: choose one above 1023 with --port 8080."
     return f"--host {host} --port {port}: {error.strerror or error}."
@@ -144,6 +149,12 @@ def _guard(names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]
                 response = await handler(request)
             except web.HTTPException as refusal:
                 response = _refusal(refusal.status, f"{refusal.reason}: reload the page.")
+            except Exception as error:  # the outermost edge of a request
+                LOGGER.error(
+                    "%s %s: %s: %s", request.method, request.path, type(error).__name__, error,
+                    exc_info=LOGGER.isEnabledFor(logging.DEBUG),
+                )  # fmt: skip
+                response = _refusal(500, "Something went wrong in the server: see its terminal, then reload the page.")
         response.headers.update(HEADERS)
         return response
 
@@ -177,6 +188,9 @@ async def _offer(request: web.Request) -> web.Response:
         return _refusal(503, str(error))
     except CameraError as error:
         return _refusal(400, str(error))
+    except LivetoonError as error:
+        LOGGER.error("a visitor could not be let in: %s", error)
+        return _refusal(500, str(error))
     return web.json_response({"type": "answer", "sdp": answer})
 
 

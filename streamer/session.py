@@ -29,6 +29,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamTrack
+from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from livetoon.errors import CameraError, LivetoonError, UsageError
 from streamer.encoders import CODECS, START_BPS
@@ -71,8 +72,9 @@ class Session:
         self._groups = ("auto", *groups)
         self._transport = transport
         self._on_closed = on_closed
+        self.process = process
         self._track = CartoonTrack(process, settings)
-        servers = [RTCIceServer(urls=url) for url in transport.ice]
+        servers = [ice_server(url) for url in transport.ice]
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._channel: RTCDataChannel | None = None
         self._heard_at = time.monotonic() + CONNECT_WITHIN_S - SILENCE_S
@@ -106,6 +108,10 @@ class Session:
             self._on_closed(self)
             self._closing = asyncio.ensure_future(self._close())
         return self._closing
+
+    async def ended(self) -> None:
+        """Wait until nothing is drawn for this visitor any more."""
+        await asyncio.to_thread(self._track.ended)
 
     async def _close(self) -> None:
         if self._watch_task:
@@ -170,7 +176,7 @@ class Session:
             "sent": self._track.sent,
             "received": window.received,
             "dropped": window.dropped,
-            "faces": window.faces,
+            "faces": window.faces,  # null while no frame was drawn
             "size": window.size,
             "lead": window.lead,
             "timestamps": window.sent_pts,
@@ -183,6 +189,23 @@ class Session:
         with contextlib.suppress(InvalidStateError, ConnectionError):
             if self._channel and self._channel.readyState == "open":
                 self._channel.send(json.dumps(message))
+
+
+def ice_server(url: str) -> RTCIceServer:
+    """A STUN or TURN server from `stun:host[:port]` or `turn[s]:[user:password@]host[:port][?transport=tcp]`.
+
+    >>> ice_server("turn:ann:secret@turn.example.org").username
+    'ann'
+    """
+    kind, _, rest = url.partition(":")
+    login, _, place = rest.rpartition("@")
+    user, _, password = login.partition(":")
+    plain = f"{kind}:{place}"
+    try:
+        parse_stun_turn_uri(plain)
+    except ValueError as error:
+        raise UsageError(f"--ice {plain}: not like stun:stun.example.org:3478 or turn:user:password@host.") from error
+    return RTCIceServer(urls=plain, username=user or None, credential=password or None)
 
 
 def in_order(stages: Iterable[str]) -> list[str]:

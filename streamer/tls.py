@@ -34,7 +34,7 @@ def self_signed(names: frozenset[str]) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "livetoon")])
     now = datetime.datetime.now(datetime.UTC)
-    others = [x509.DNSName(name) for name in sorted(names)]
+    others = [x509.DNSName(spelled) for name in sorted(names) if (spelled := _spelled(name))]
     others += [x509.IPAddress(address) for address in own_addresses()]
     certificate = (
         x509.CertificateBuilder()
@@ -56,6 +56,19 @@ def self_signed(names: frozenset[str]) -> ssl.SSLContext:
             + certificate.public_bytes(pem)
         )
         return context_of(path, None)
+
+
+def _spelled(name: str) -> str | None:
+    """A host name as certificates have it; None for an address or for what cannot be a name."""
+    try:
+        ipaddress.ip_address(name)
+        return None
+    except ValueError:
+        pass
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
 
 
 def own_addresses() -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:

@@ -4,7 +4,7 @@ import { closeCamera, listCameras, openCamera, resizeCamera } from "./camera.js"
 import { Connection } from "./connection.js";
 import { DelayMeter } from "./delay.js";
 import { Pace } from "./pace.js";
-import { Failure, cameraGone, hints } from "./sentences.js";
+import { Failure, cameraGone, hints, noPicture } from "./sentences.js";
 
 const byId = (id) => document.getElementById(id);
 const page = document.body;
@@ -14,6 +14,7 @@ const cameraView = byId("camera-view");
 const RETRY_MS = [500, 1000, 2000, 4000]; // then every 4 s
 const FULL_RETRY_MS = 3000;
 const NOTICE_MS = 5000;
+const FIRST_PICTURE_MS = 6000; // a first cartoon takes one or two seconds
 const HINT_AFTER = 3; // reports of half a second without a face: a turned head is no news
 
 const STATUS = {
@@ -177,8 +178,9 @@ function report(message) {
   connection?.timing().then(({ encode, roundTrip }) => meter.uplink(encode, roundTrip));
   const delay = meter.take();
   byId("delay").textContent = delay === null ? "–" : `${Math.max(0, Math.round(delay))} ms`;
-  byId("faces").textContent = message.received ? message.faces : "–";
-  faceless = message.faces || !message.received ? 0 : faceless + 1;
+  byId("faces").textContent = message.faces ?? "–";
+  if (message.faces !== null) faceless = message.faces ? 0 : faceless + 1;
+  if (message.trouble && page.dataset.state === "starting") show("starting", "No cartoon yet", message.trouble);
   byId("hint").textContent = message.trouble ?? (performance.now() < notice.until ? notice.text : hintFor(message.faces));
   fillStages(message.stages);
 }
@@ -208,6 +210,9 @@ function watchCartoon(stale) {
   // A tab in the background plays too, but is told of no frame.
   if (!cartoon.paused && cartoon.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) show("running");
   else cartoon.addEventListener("playing", () => !stale() && show("running"), { once: true });
+  setTimeout(() => {
+    if (!stale() && page.dataset.state === "starting") show("starting", noPicture.title, noPicture.text);
+  }, FIRST_PICTURE_MS);
   const onFrame = (now, { rtpTimestamp }) => {
     if (stale()) return;
     if (rtpTimestamp !== undefined) meter.shown(rtpTimestamp, performance.now());

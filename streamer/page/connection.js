@@ -104,6 +104,7 @@ export class Connection {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ type: "offer", sdp: this.peer.localDescription.sdp }),
+        signal: AbortSignal.timeout(CONNECT_WITHIN_MS),
       });
     } catch {
       throw serverSilent();

@@ -46,6 +46,11 @@ export const notConnected = () => new Failure("No connection came about",
   "The video found no way to the server. On one network this is mostly a firewall that blocks UDP: allow it for " +
   "livetoon, or start the server with --ice and a TURN server.");
 
+export const noPicture = {
+  title: "Still waiting for the first picture",
+  text: "Is the camera covered, or in use by another program? Choose another one, or press Cancel and start again.",
+};
+
 export const hints = {
   none: "No face in view: come closer, look at the camera or switch on a light.",
   crowd: (faces, limit) => `${faces} faces, and livetoon draws ${limit}: the others stay covered.`,

@@ -155,6 +155,8 @@ def test_the_measure_finds_raw_faces_where_there_are_some(loop, clip):
     def untouched(frame: np.ndarray, t: float, settings: Settings) -> Result:
         return Result(frame, (), {}, {})
 
+    untouched.reset = lambda: None
+
     async def scene():
         about = {"groups": [], "max_faces": 4, "defaults": {"group": "auto"}}
         visitors = Visitors(lambda: untouched, Settings(), [], Transport(), 1)

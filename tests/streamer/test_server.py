@@ -10,7 +10,7 @@ import ssl
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from livetoon.errors import UsageError
+from livetoon.errors import ModelError, UsageError
 from streamer import server, tls
 from streamer.session import Transport
 from streamer.visitors import Visitors
@@ -176,10 +176,35 @@ def test_a_used_port_is_named_with_a_way_out():
             server.listen("127.0.0.1", port)
 
 
-@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 8080), ("192.0.2.77", 0)])
+@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 8080), ("192.0.2.77", 0), ("a..b", 0)])
 def test_an_address_that_is_not_here_is_refused(host, port):
     with pytest.raises(UsageError, match=rf"--host {host}"):
         server.listen(host, port)
+
+
+def test_a_name_without_any_address_of_this_machine_is_refused(monkeypatch):
+    foreign = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 0)) for last in (7, 8)]
+    monkeypatch.setattr(server.socket, "getaddrinfo", lambda *_, **__: foreign)
+    with pytest.raises(UsageError, match="none of its addresses is one of this machine"):
+        server.listen("elsewhere.example.org", 8080)
+
+
+def test_what_breaks_inside_the_server_is_a_sentence_for_the_page():
+    def fails():
+        raise ModelError("faces/models/face_landmark.tflite: is not the file that was shipped")
+
+    async def ask():
+        visitors = Visitors(fails, Settings(), [], Transport(), 1)
+        app = server.application(visitors, ABOUT, frozenset({"localhost"}))
+        async with TestClient(TestServer(app)) as client:
+            visitor = Visitor()
+            response = await client.post("/offer", json={"type": "offer", "sdp": await visitor.offer()})
+            await visitor.close()
+            return response.status, await response.json(), response.headers
+
+    status, body, headers = asyncio.run(ask())
+    assert status == 500 and "face_landmark.tflite" in body["error"]
+    assert "Content-Security-Policy" in headers
 
 
 def test_port_zero_takes_the_same_free_port_on_every_address():

@@ -213,6 +213,27 @@ def test_an_error_in_the_worker_is_told_in_a_report():
     assert run(scene()).startswith("A frame could not be drawn")
 
 
+def test_a_pipeline_is_given_to_the_next_visitor_and_has_forgotten_the_last():
+    made = []
+
+    def make():
+        made.append(Inverting(0.05))
+        return made[-1]
+
+    async def scene():
+        visitors = Visitors(make, Settings(), GROUPS, Transport(), 1)
+        await visitors.prepare()
+        for number in range(3):
+            visitor = await come_in(visitors)
+            await visitor.frames.get()
+            await visitor.close()
+            await until(lambda so_far=number: made[0].resets > so_far)
+        await visitors.close()
+
+    run(scene())
+    assert len(made) == 1
+
+
 def test_a_pipeline_that_cannot_be_made_takes_no_place():
     def fails():
         raise CameraError("no more memory")

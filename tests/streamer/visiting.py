@@ -38,6 +38,10 @@ class Inverting:
         self.times: list[float] = []
         self.settings: list[Settings] = []
         self.fails = False
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def __call__(self, frame: np.ndarray, t: float, settings: Settings) -> SimpleNamespace:
         time.sleep(self.seconds)
