@@ -9,18 +9,24 @@ import cv2
 import numpy as np
 
 from livetoon.errors import DataError
+from streamer import exif
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 QUALITY = 95
+EXIF_START, PROFILE_START = b"Exif\0\0", b"ICC_PROFILE\0"
 PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_KEPT = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"tIME")
-ORIENTATION_TAG = 0x0112
+PNG_KEPT = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"tIME")
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+# The keywords of the PNG standard; under others programs store EXIF and XMP, which may hold the raw picture in small.
+PNG_KEYWORDS = (
+    *(b"Title", b"Author", b"Description", b"Copyright", b"Creation Time"),
+    *(b"Software", b"Disclaimer", b"Warning", b"Source", b"Comment"),
+)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """rgb: (H, W, 3) uint8, upright; alpha: (H, W) uint8 or None; blocks: metadata as it stood in the file."""
+    """rgb: (H, W, 3) uint8, upright; alpha: (H, W) uint8 or None; blocks: metadata without any picture in it."""
 
     rgb: np.ndarray
     alpha: np.ndarray | None
@@ -34,7 +40,10 @@ def read(path: Path) -> Picture:
         raise DataError(f"{path} is empty (0 bytes): copy it again.")
     if not _is_whole(data):
         raise DataError(f"{path} is cut off or damaged: copy it again.")
-    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:  # more than 2^30 pixels
+        raise DataError(f"{path} is too large or damaged: make it smaller first.") from error
     if turned is None:
         raise DataError(f"{path} is not a picture that can be read: convert it to PNG or JPEG first.")
     if turned.dtype == np.uint16:
@@ -42,7 +51,7 @@ def read(path: Path) -> Picture:
     if turned.dtype != np.uint8:
         raise DataError(f"{path} has pixels of the kind {turned.dtype}: convert it to 8 bits first.")
     blocks = _blocks(data)
-    upright = _turn(turned, _orientation(blocks))
+    upright = _turn(turned, _orientation(data))
     if upright.ndim == 2:
         return Picture(cv2.cvtColor(upright, cv2.COLOR_GRAY2RGB), None, blocks)
     if upright.shape[2] == 4:
@@ -84,6 +93,9 @@ def _jpeg_segments(data: bytes) -> list[tuple[bytes, int]]:
     """(segment with its marker, position after it) up to the first scan."""
     found, at = [], 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        if data[at + 1] == 0xFF:  # any number of these may stand before a marker
+            at += 1
+            continue
         end = at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
         found.append((data[at:end], end))
         at = end
@@ -104,18 +116,27 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _blocks(data: bytes) -> tuple[bytes, ...]:
-    """What describes the picture, ready for a file of the same kind: EXIF and colour profile, or PNG's texts."""
+    """What describes the picture, ready for a file of the same kind: EXIF and colour profile, or PNG's texts.
+
+    Only what is known to hold no picture: the file that is written must not show the face that was drawn over.
+    """
     if data.startswith(b"\xff\xd8"):
-        # APP1 (EXIF, XMP) and APP2 (colour profile); the others describe how the old file was coded.
-        return tuple(segment for segment, _ in _jpeg_segments(data) if segment[1] in (0xE1, 0xE2))
+        notes = [EXIF_START + exif.tidied(tiff) for tiff in _tiffs(data)]
+        heads = [b"\xff\xe1" + struct.pack(">H", len(note) + 2) for note in notes]
+        profile = [one for one, _ in _jpeg_segments(data) if one[1] == 0xE2 and one[4:].startswith(PROFILE_START)]
+        return (*(head + note for head, note in zip(heads, notes, strict=True)), *profile)
     if data.startswith(PNG_START):
-        return tuple(chunk for kind, chunk in _png_chunks(data) if kind in PNG_KEPT)
+        return tuple(chunk for kind, chunk in _png_chunks(data) if kind in PNG_KEPT or _is_note(kind, chunk))
     return ()
+
+
+def _is_note(kind: bytes, chunk: bytes) -> bool:
+    return kind in PNG_TEXTS and chunk[8:-4].split(b"\0")[0] in PNG_KEYWORDS
 
 
 def _with_blocks(encoded: bytes, blocks: tuple[bytes, ...]) -> bytes:
     if encoded.startswith(b"\xff\xd8"):
-        kept = b"".join(_upright(block) for block in blocks if block.startswith(b"\xff"))
+        kept = b"".join(block for block in blocks if block.startswith(b"\xff"))
         return encoded[:2] + kept + encoded[2:]
     if encoded.startswith(PNG_START):
         head = len(PNG_START) + 25  # IHDR comes first and has 25 bytes
@@ -124,35 +145,15 @@ def _with_blocks(encoded: bytes, blocks: tuple[bytes, ...]) -> bytes:
     return encoded
 
 
-def _orientation(blocks: tuple[bytes, ...]) -> int:
-    return next((value for block in blocks if (value := _find_orientation(block)[1])), 1)
+def _tiffs(data: bytes) -> list[bytes]:
+    """The EXIF blocks of a JPEG without their heads: small TIFF files."""
+    segments = _jpeg_segments(data) if data.startswith(b"\xff\xd8") else []
+    return [one[10:] for one, _ in segments if one[1] == 0xE1 and one[4:].startswith(EXIF_START)]
 
 
-def _upright(block: bytes) -> bytes:
-    """The same EXIF block, but it says that the picture stands upright."""
-    at, value = _find_orientation(block)
-    if not value:
-        return block
-    order = "<H" if block[10:12] == b"II" else ">H"
-    return block[:at] + struct.pack(order, 1) + block[at + 2 :]
-
-
-def _find_orientation(block: bytes) -> tuple[int, int]:
-    """(position, value 1 to 8) of the orientation in an EXIF block; value 0 when there is none."""
-    if block[4:10] != b"Exif\x00\x00":
-        return 0, 0
-    start, order = 10, "<" if block[10:12] == b"II" else ">"
-    try:
-        directory = start + struct.unpack(f"{order}I", block[start + 4 : start + 8])[0]
-        count = struct.unpack(f"{order}H", block[directory : directory + 2])[0]
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag = struct.unpack(f"{order}H", block[entry : entry + 2])[0]
-            if tag == ORIENTATION_TAG:
-                value = struct.unpack(f"{order}H", block[entry + 8 : entry + 10])[0]
-                return entry + 8, value if 1 <= value <= 8 else 0
-    except struct.error:
-        pass
-    return 0, 0
+def _orientation(data: bytes) -> int:
+    """How the camera was held, 1 to 8; 1, upright, when the file does not say."""
+    return next((exif.orientation(tiff) for tiff in _tiffs(data)), 1)
 
 
 def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:

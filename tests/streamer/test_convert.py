@@ -14,11 +14,12 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from livetoon.errors import DataError, UsageError
 from streamer import convert as command
-from streamer import pictures, videos
+from streamer import exif, pictures, videos
 from streamer.convert import Progress, main, plan
 
 SILENT = command.Progress("", io.StringIO())
@@ -319,15 +320,92 @@ def test_a_camera_held_in_any_way_gives_an_upright_picture(tmp_path, orientation
     assert np.abs(again.rgb.astype(int) - expected).mean() < 4
 
 
-def test_a_pngs_texts_are_kept(tmp_path):
+RAW = b"\xff\xd8 the face as it was \xff\xd9"  # stands for the small pictures that cameras and programs store
+
+
+def directory(entries: list[tuple[int, int, int, bytes]], at: int, following: int = 0) -> bytes:
+    """A TIFF directory at `at`, big-endian: (tag, kind, number of values, bytes) of each entry."""
+    fields, values = b"", b""
+    for tag, kind, number, value in entries:
+        where = struct.pack(">I", at + 2 + 12 * len(entries) + 4 + len(values))
+        fields += struct.pack(">HHI", tag, kind, number) + (where if len(value) > 4 else value.ljust(4, b"\0"))
+        values += value if len(value) > 4 else b""
+    return struct.pack(">H", len(entries)) + fields + struct.pack(">I", following) + values
+
+
+def of_a_camera(jpeg: bytes) -> bytes:
+    """`jpeg` with all that a phone puts into it, and four copies of the raw face in small."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    shot = directory([(0x9003, 2, 20, b"2024:05:01 12:00:00\0"), (0x927C, 7, 600, RAW * 24)], 8)
+    place = directory([(0x0001, 2, 2, b"N\0")], 8 + len(shot))
+    thumbnail = directory([(0x0201, 4, 1, b"\0\0\0\0"), (0x0202, 4, 1, b"\0\0\0\0")], 8 + len(shot) + len(place)) + RAW
+    before = shot + place + thumbnail
+    entries = [
+        (0x0110, 2, 10, b"Telephone\0"),
+        (0x0112, 3, 1, b"\0\6"),
+        (0x8769, 4, 1, struct.pack(">I", 8)),
+        (0x8825, 4, 1, struct.pack(">I", 8 + len(shot))),
+    ]
+    main = directory(entries, 8 + len(before), 8 + len(shot) + len(place))
+    exif = b"Exif\0\0MM" + struct.pack(">HI", 42, 8 + len(before)) + before + main
+    blocks = segment(0xE1, exif) + segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + RAW)
+    blocks += segment(0xE2, b"ICC_PROFILE\0\1\1colours") + segment(0xE2, b"MPF\0" + RAW)
+    return jpeg[:2] + blocks + jpeg[2:] + RAW
+
+
+def test_no_thumbnail_of_the_raw_face_is_left_and_the_rest_is_kept(tmp_path):
+    jpeg = cv2.imencode(".jpg", frame_of(4))[1].tobytes()
+    (tmp_path / "in.jpg").write_bytes(of_a_camera(jpeg))
+    pictures.write(tmp_path / "out.jpg", pictures.read(tmp_path / "in.jpg"))
+    written = (tmp_path / "out.jpg").read_bytes()
+    assert b"face as it was" not in written
+    assert b"ICC_PROFILE\0\1\1colours" in written
+    kept = PIL.Image.open(tmp_path / "out.jpg").getexif()
+    assert dict(kept.get_ifd(0x8769)) == {0x9003: "2024:05:01 12:00:00"}
+    assert dict(kept.get_ifd(0x8825)) == {1: "N"}
+    assert kept[0x0110] == "Telephone" and 0x0112 not in kept  # the pixels were turned
+
+
+@pytest.mark.parametrize("length", range(8, 300, 7))
+def test_exif_that_was_cut_off_is_read_as_far_as_it_goes(length):
+    whole = of_a_camera(b"\xff\xd8")
+    cut = whole[12 : 12 + length]
+    assert exif.orientation(exif.tidied(cut)) == 1
+    assert RAW not in exif.tidied(cut)
+
+
+def test_a_jpeg_with_filled_up_markers_is_whole(tmp_path):
+    jpeg = cv2.imencode(".jpg", frame_of(4))[1].tobytes()
+    (tmp_path / "in.jpg").write_bytes(jpeg[:2] + b"\xff\xff" + jpeg[2:])
+    assert pictures.read(tmp_path / "in.jpg").rgb.shape == (64, 96, 3)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def test_a_pngs_texts_are_kept_and_the_pictures_in_them_are_not(tmp_path):
     png = cv2.imencode(".png", frame_of(1))[1].tobytes()
-    body = b"tEXt" + b"Author\0somebody"
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    author = chunk(b"tEXt", b"Author\0somebody")
+    foreign = chunk(b"iTXt", b"XML:com.adobe.xmp\0" + RAW) + chunk(b"tEXt", b"Raw profile type exif\0" + RAW)
     source = tmp_path / "in.png"
-    source.write_bytes(png[:33] + chunk + png[33:])
+    source.write_bytes(png[:33] + author + foreign + chunk(b"eXIf", RAW) + png[33:])
     pictures.write(tmp_path / "out.png", pictures.read(source))
-    assert chunk in (tmp_path / "out.png").read_bytes()
+    written = (tmp_path / "out.png").read_bytes()
+    assert author in written and b"face as it was" not in written
     assert pictures.read(tmp_path / "out.png").rgb.shape == (64, 96, 3)
+
+
+def test_a_picture_with_too_many_pixels_is_explained(tmp_path):
+    source = tmp_path / "huge.png"
+    head = struct.pack(">IIBBBBB", 40000, 40000, 8, 0, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    source.write_bytes(pictures.PNG_START + data)
+    with pytest.raises(DataError, match=r"huge\.png is too large or damaged: make it smaller first"):
+        pictures.read(source)
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
