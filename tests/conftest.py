@@ -1,20 +1,10 @@
-"""What all tests share: where the development pictures lie, and that CI skips nothing."""
+"""What all tests share: CI skips nothing."""
 
 import os
-from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 _skipped: list[str] = []
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of development data beside the repository; a test that needs it is skipped where there is none."""
-    if not SHARED.is_dir():
-        pytest.skip("no ../shared beside the repository")
-    return SHARED
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

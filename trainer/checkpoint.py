@@ -22,15 +22,23 @@ VERSION = 1
 
 
 def save(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Write a whole checkpoint folder; the one before it stays until this one is complete."""
+    """Write a whole checkpoint folder; the one before it stays until this one is complete.
+
+    state: what JSON can hold, `stage` and `step` among it. ModelError when the tensors cannot be written.
+    """
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # a kill came between the two renames below
+        old.rename(folder)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir(parents=True)
-    save_generator(new / "generator.safetensors", generator)
-    save_generator(new / "ema.safetensors", ema)
     tensors, rest = _flatten(optimizer.state_dict())
-    save_file(tensors, new / "optimizer.safetensors")
+    try:
+        save_generator(new / "generator.safetensors", generator)
+        save_generator(new / "ema.safetensors", ema)
+        save_file(tensors, new / "optimizer.safetensors")
+    except SafetensorError as error:
+        raise ModelError(f"{folder}: cannot be saved, what was saved before is kept ({error})") from None
     text = json.dumps({"version": VERSION, "optimizer": rest, **state}, indent=2)
     (new / "state.json").write_text(text, encoding="utf-8")
     for path in new.iterdir():
@@ -43,28 +51,41 @@ def save(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.op
 
 
 def restore(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """Load a checkpoint into the given objects and return its state."""
+    """Load a checkpoint into the given objects and return its state; ModelError names the file that is broken."""
     state = read_state(folder)
-    generator.load_state_dict(load_file(folder / "generator.safetensors"))
-    ema.load_state_dict(load_file(folder / "ema.safetensors"))
-    optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+    for name, network in (("generator", generator), ("ema", ema)):
+        path = folder / f"{name}.safetensors"
+        _fill(network, _tensors(path), path)
+    path = folder / "optimizer.safetensors"
+    tensors = _tensors(path)
+    try:
+        optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"{path}: not the optimizer's state of this checkpoint") from None
     return state
 
 
 def read_state(folder: Path) -> dict:
     """The JSON part of a checkpoint folder."""
+    path = folder / "state.json"
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: not a whole checkpoint ({error})") from None
-    if state.get("version") != VERSION:
-        raise ModelError(f"{folder}: checkpoint version {state.get('version')}, expected {VERSION}")
+        state = json.loads(path.read_text(encoding="utf-8"))
+        version = state["version"]
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; not a whole checkpoint") from None
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{path}: not the state of a checkpoint") from None
+    if version != VERSION:
+        raise ModelError(f"{path}: checkpoint version {version}, expected {VERSION}")
+    if missing := {"stage", "step", "optimizer"} - state.keys():
+        raise ModelError(f"{path}: not a whole checkpoint, {', '.join(sorted(missing))} is missing")
     return state
 
 
 def latest(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run; after a kill between two renames it is the one set aside."""
-    for name in ("last", ".last.old", ".last.new"):
+    """The newest whole checkpoint of a run, None before the first; after a kill between two renames it is the one
+    set aside."""
+    for name in ("last", ".last.old"):
         if (run / "checkpoints" / name / "state.json").exists():
             return run / "checkpoints" / name
     return None
@@ -86,23 +107,31 @@ def load_generator(path: str | os.PathLike) -> nn.Module:
                 f"{path}: no checkpoint in it; expected a run folder of trainer.run or a .safetensors file"
             )
         path = folder / "ema.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a safetensors file that can be read ({error})") from None
+    tensors = _tensors(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
     if "settings" in metadata:
         generator = build(metadata["network"], **json.loads(metadata["settings"]))
     elif "mid.0.b.0.0.weight" in tensors:
         generator = build("live-dense", groups=["young-women"])  # the published baseline file names no settings
     else:
         raise ModelError(f"{path}: its metadata names no network; it was not written by livetoon")
-    try:
-        generator.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit network {metadata.get('network')}: {error}") from None
+    _fill(generator, tensors, path)
     return generator.float().eval()
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a safetensors file that can be read ({error})") from None
+
+
+def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:  # its many lines name every tensor: --debug shows them
+        raise ModelError(f"{path}: does not fit network {network.network_name} {network.settings}") from error
 
 
 def _flatten(state: dict) -> tuple[dict[str, Tensor], dict]:

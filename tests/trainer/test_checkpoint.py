@@ -1,12 +1,19 @@
-"""Reading generators: every way in, and files that are no generators."""
+"""Checkpoints, whole and broken; reading generators: every way in, and files that are no generators."""
+
+import hashlib
+import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from livetoon.errors import ModelError
 from trainer import checkpoint
 from trainer.networks import build, names
+
+# sha256 over "NAME SHAPE" of each tensor in the published baseline file, sorted, one a line
+BASELINE_TENSORS = "6c55ffda27d91ebcd65317b4b9a5158e387c95a30d3939e4d33ed4d0f11e67d3"
 
 
 @pytest.mark.parametrize("name", names())
@@ -22,9 +29,15 @@ def test_every_network_comes_back_the_same(name, tmp_path):
     assert drawn[:, 3].min() >= 0
 
 
-def test_the_published_baseline_file_is_read(shared):
-    generator = checkpoint.load_generator(shared / "models" / "live_baseline.safetensors")
+def test_the_published_baseline_file_is_read(tmp_path):
+    """It names a network in its metadata, but no settings; here is a file of the same tensors."""
+    tensors = build("live-dense", groups=["any"]).state_dict()
+    described = "\n".join(f"{name} {tuple(tensors[name].shape)}" for name in sorted(tensors))
+    assert hashlib.sha256(described.encode()).hexdigest() == BASELINE_TENSORS
+    save_file(tensors, tmp_path / "baseline.safetensors", {"network": "live generator without branches"})
+    generator = checkpoint.load_generator(tmp_path / "baseline.safetensors")
     assert generator.network_name == "live-dense"
+    assert all(torch.equal(value, tensors[name]) for name, value in generator.state_dict().items())
 
 
 def test_files_that_are_no_generators_are_named(tmp_path):
@@ -40,3 +53,82 @@ def test_files_that_are_no_generators_are_named(tmp_path):
     ]:
         with pytest.raises(ModelError, match=words):
             checkpoint.load_generator(tmp_path / path)
+
+
+def parts():
+    """A generator, its average and an optimizer that has moved once."""
+    made, average = (build("live", groups=["many"], widths=(4, 8, 8, 8), blocks=(0, 1, 0)) for _ in range(2))
+    optimizer = torch.optim.AdamW(made.parameters())
+    made(torch.zeros(2, 3, 32, 32), "many").sum().backward()
+    optimizer.step()
+    return made, average, optimizer
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """RUN/checkpoints/last, at step 1 of stage 1."""
+    folder = tmp_path / "checkpoints" / "last"
+    checkpoint.save(folder, *parts(), {"stage": 1, "step": 1})
+    return folder
+
+
+def test_a_checkpoint_comes_back_whole(saved):
+    first, second = parts(), parts()
+    checkpoint.save(saved, *first, {"stage": 2, "step": 3})
+    state = checkpoint.restore(saved, *second)
+    assert (state["stage"], state["step"]) == (2, 3)
+    for before, after in zip(first[:2], second[:2], strict=True):
+        assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+    before, after = (each[2].state_dict()["state"] for each in (first, second))
+    assert all(torch.equal(after[index]["exp_avg"], slot["exp_avg"]) for index, slot in before.items())
+    assert [path.name for path in saved.parent.iterdir()] == ["last"]
+
+
+def test_there_is_no_latest_before_the_first_whole_one(saved, tmp_path):
+    assert checkpoint.latest(tmp_path) == saved
+    saved.rename(saved.with_name(".last.new"))
+    assert checkpoint.latest(tmp_path) is None
+
+
+def test_the_checkpoint_set_aside_outlives_a_save_that_fails(saved, tmp_path, monkeypatch):
+    """A kill between the two renames leaves .last.old alone; the next save must not begin with its end."""
+    saved.rename(saved.with_name(".last.old"))
+    assert checkpoint.latest(tmp_path) == saved.with_name(".last.old")
+
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(ModelError, match="No space left on device"):
+        checkpoint.save(saved, *parts(), {"stage": 1, "step": 2})
+    assert checkpoint.restore(checkpoint.latest(tmp_path), *parts())["step"] == 1
+    monkeypatch.undo()
+    checkpoint.save(saved, *parts(), {"stage": 1, "step": 3})
+    assert checkpoint.restore(checkpoint.latest(tmp_path), *parts())["step"] == 3
+    assert [path.name for path in saved.parent.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("harm", ["cut", "missing", "another"])
+def test_a_broken_file_of_a_checkpoint_is_named(saved, name, harm):
+    file = saved / name
+    if harm == "cut":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif harm == "missing":
+        file.unlink()
+    elif file.suffix == ".json":
+        file.write_text(json.dumps({"version": 1}))
+    else:
+        save_file({"a.b": torch.zeros(1)}, file)
+    with pytest.raises(ModelError, match=name) as caught:
+        checkpoint.restore(saved, *parts())
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_of_another_size_are_refused_in_one_sentence(tmp_path):
+    made = build("live", groups=["many"], widths=(4, 8, 8, 8), blocks=(0, 1, 0))
+    made.settings["widths"] = [4, 8, 8, 16]
+    checkpoint.save_generator(tmp_path / "g.safetensors", made)
+    with pytest.raises(ModelError, match="does not fit network live") as caught:
+        checkpoint.load_generator(tmp_path / "g.safetensors")
+    assert len(str(caught.value).splitlines()) == 1
