@@ -5,7 +5,6 @@ as if it had never stopped; the position in the data is the step's number.
 """
 
 import csv
-import fcntl
 import logging
 import math
 import signal
@@ -118,32 +117,32 @@ def train(
     resume: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Run both stages to their ends, saving to RUN/checkpoints/last; `resume` goes on from what is there."""
+    """Run both stages to their ends, saving to RUN/checkpoints/last; `resume` goes on from what is there.
+
+    The caller sees to it that nobody else writes in RUN (lock.py).
+    """
     preset = trainer.preset
     (run / "log").mkdir(parents=True, exist_ok=True)
     (run / "samples").mkdir(exist_ok=True)
-    with open(run / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(f"{run}: another run writes there; wait for it or choose another --out") from None
-        stage, step = _position(trainer, run) if resume else (1, 0)
-        stop: list[int] = []
-        before = signal.signal(signal.SIGINT, lambda *_: stop.append(1)) if _in_main_thread() else None
-        try:
-            for stage_now, steps in ((1, preset.stage1_steps), (2, preset.stage2_steps)):
-                if stage_now < stage:
-                    continue
-                if stage_now == 2 and step == 0 and steps:
-                    trainer.start_stage_2()
-                _stage(trainer, Sampler(data, preset), run, stage_now, step, steps, stop, clock)
-                if stop:
-                    log.info("stopped and saved; the same command with --resume goes on")
-                    return
-                step = 0
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+    if not resume:
+        (run / "log" / "train.csv").unlink(missing_ok=True)  # of a start that ended before its first checkpoint
+    stage, step = _position(trainer, run) if resume else (1, 0)
+    stop: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda *_: stop.append(1)) if _in_main_thread() else None
+    try:
+        for stage_now, steps in ((1, preset.stage1_steps), (2, preset.stage2_steps)):
+            if stage_now < stage:
+                continue
+            if stage_now == 2 and step == 0 and steps:
+                trainer.start_stage_2()
+            _stage(trainer, Sampler(data, preset), run, stage_now, step, steps, stop, clock)
+            if stop:
+                log.info("stopped and saved; the same command with --resume goes on")
+                return
+            step = 0
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def _position(trainer: Trainer, run: Path) -> tuple[int, int]:
@@ -206,8 +205,10 @@ def _sample(trainer: Trainer, sampler: Sampler, run: Path, stage: int, step: int
         for triple in zip(*columns, strict=True):
             rows.append(torch.cat(list(triple), dim=1))
     sheet = ((torch.cat(rows, dim=2).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    with replacing(run / "samples" / f"stage{stage}-{step:06d}.jpg") as temporary:
-        cv2.imwrite(str(temporary), sheet[..., ::-1])
+    path = run / "samples" / f"stage{stage}-{step:06d}.jpg"
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
+            raise TrainingError(f"{path}: cannot be written; is the disk full?")
 
 
 def _in_main_thread() -> bool:

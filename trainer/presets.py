@@ -1,6 +1,7 @@
 """Presets: frozen configurations with their source. `--set name=value` overrides any field by name."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 from livetoon.errors import UsageError
@@ -12,7 +13,8 @@ def _help(text: str, default):
 
 @dataclass(frozen=True)
 class Preset:
-    """One training recipe. Losses are weighted sums; a weight of 0 leaves the term out."""
+    """One training recipe. The loss is a weighted sum: a term of weight 0 is logged, but teaches nothing (and
+    `feature`, which costs most, is then not even computed)."""
 
     name: str
     source: str
@@ -67,8 +69,11 @@ def resolve(name: str, overrides: list[str], groups: str | None = None) -> Prese
             raise UsageError(f"--set {override}: expected name=value with a name of {', '.join(fields)}")
         changes[key] = _parse(key, value, getattr(preset, key))
     changed = dataclasses.replace(preset, **changes)
-    if len(set(changed.groups)) != len(changed.groups) or not all(changed.groups):
-        raise UsageError(f"--groups {','.join(changed.groups)}: expected different names")
+    if len(set(changed.groups)) != len(changed.groups) or not all(re.fullmatch(r"[\w-]+", g) for g in changed.groups):
+        raise UsageError(f"--groups {','.join(changed.groups)}: expected different names of letters, digits, _ and -")
+    for name in ("batch", "basic_batch", "rare_batch"):
+        if getattr(changed, name) < 1:
+            raise UsageError(f"--set {name}={getattr(changed, name)}: expected at least 1")
     if changed.size < 32 or changed.size % 16:
         raise UsageError(f"--set size={changed.size}: expected a multiple of 16, at least 32")
     return changed

@@ -5,6 +5,7 @@ section 4.1): the rare groups' losses stop at the trunk, whose parameters they s
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,22 +34,28 @@ class Batch:
 
 
 class Trainer:
-    """What changes while a model learns: generator, its average, the optimizer."""
+    """What changes while a model learns: generator, its average, the optimizer.
 
-    def __init__(self, generator: nn.Module, preset: Preset, features: nn.Module | None):
+    learned: groups whose branches had learned before this run; stage 2 goes on from them.
+    """
+
+    def __init__(self, generator: nn.Module, preset: Preset, features: nn.Module | None, learned: Sequence[str] = ()):
         self.generator = generator.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.preset = preset
         self.features = features
+        self.learned = tuple(learned)
         self.optimizer = torch.optim.AdamW(generator.parameters(), lr=1.0, weight_decay=preset.weight_decay)
 
     def start_stage_2(self) -> None:
-        """Every rare branch becomes a copy of the basic one; moments of the optimizer start anew."""
+        """Every rare branch that has not learned before becomes a copy of the basic one; the optimizer's moments
+        start anew. A branch that has learned fits the trunk a little less after stage 1, and catches up."""
         basic, *rare = self.generator.groups
         for model in (self.generator, self.ema):
             model.load_state_dict(self.ema.state_dict())
             for group in rare:
-                model.branches[group].load_state_dict(self.ema.branches[basic].state_dict())
+                if group not in self.learned:
+                    model.branches[group].load_state_dict(self.ema.branches[basic].state_dict())
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=1.0, weight_decay=self.preset.weight_decay)
 
     def step(self, batches: dict[str, Batch], learning_rate: float, decay: float, corner: tuple[int, int]) -> dict:

@@ -1,17 +1,24 @@
 """Runs through the door that users use: resume, kill, Ctrl-C, bad options, bad data."""
 
+import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import cv2
 import pytest
 from safetensors.torch import load_file
 
-from trainer import run
+from livetoon.errors import TrainingError
+from trainer import checkpoint, lock, loop, run
+from trainer.networks import build
+from trainer.step import Trainer
 
 TINY = [
     "--groups",
@@ -50,7 +57,9 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     limit = time.monotonic() + 120
     while not path.exists():
-        assert process.poll() is None and time.monotonic() < limit, process.stderr.read()
+        if process.poll() is not None or time.monotonic() > limit:
+            process.kill()
+            pytest.fail(process.communicate()[1])
         time.sleep(0.005)
 
 
@@ -74,6 +83,8 @@ def test_a_run_killed_while_it_works_goes_on_to_the_same_bits(whole, pairs, tmp_
     wait_for(out / "checkpoints" / "last" / "state.json", process)
     process.kill()
     process.wait()
+    state = checkpoint.read_state(checkpoint.latest(out))
+    assert (state["stage"], state["step"]) != (2, 4), "the kill came too late to test anything"
     assert run.main(command(pairs, out, "--resume")) == 0
     for name, tensors in weights(whole).items():
         for key, value in weights(out)[name].items():
@@ -109,8 +120,14 @@ def test_two_runs_in_one_folder_are_refused(pairs, tmp_path):
         (["--preset", "none"], 2, "--preset none: unknown"),
         (["--set", "batches=3"], 2, "--set batches=3: expected name=value"),
         (["--set", "batch=many"], 2, "--set batch=many: expected a int"),
+        (["--set", "batch=0"], 2, "--set batch=0: expected at least 1"),
+        (["--set", "basic_batch=0"], 2, "--set basic_batch=0: expected at least 1"),
+        (["--set", "rare_batch=0"], 2, "--set rare_batch=0: expected at least 1"),
         (["--set", "size=100"], 2, "multiple of 16"),
+        (["--set", "network=live-dense"], 2, "--set network=live-dense: has no branches"),
         (["--groups", "kids,kids"], 2, "expected different names"),
+        (["--groups", "many,a.b"], 2, "--groups many,a.b: expected different names of letters"),
+        (["--groups", "many,keys"], 2, "--groups: keys cannot name a group"),
         (["--groups", "many,none"], 1, "none: no pairs"),
         (["--resume"], 1, "nothing to resume"),
         (["--init", "nowhere.safetensors"], 1, "nowhere.safetensors"),
@@ -127,9 +144,85 @@ def test_a_finished_run_is_not_overwritten(whole, pairs, capsys):
     assert "add --resume" in capsys.readouterr().err
 
 
-def test_a_picture_that_cannot_be_read_is_named(pairs, tmp_path, capsys):
-    import shutil
+def killed(*_):
+    raise KeyboardInterrupt
 
+
+def test_a_start_that_fails_leaves_the_folder_free(pairs, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    for wrong in (["--init", "nowhere"], ["--masks", "nowhere"], ["--groups", "many,none"]):
+        assert run.main(command(pairs, out, *wrong)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", killed)
+        assert run.main(command(pairs, out)) == 130  # ended before its first checkpoint
+    assert run.main(command(pairs, out, "--set", "stage1_steps=1", "--set", "stage2_steps=0")) == 0
+    assert json.loads((out / "config.json").read_text())["preset"]["stage1_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (["--set", "batch=3"], "batch"),
+        (["--groups", "many"], "groups"),
+        (["--data", "{pairs}"], "data"),
+        (["--masks", "{pairs}/nowhere.onnx"], "masks"),
+    ],
+    ids=["preset", "groups", "data", "masks"],
+)
+def test_a_run_goes_on_as_it_began_or_not_at_all(whole, pairs, change, field, capsys):
+    before = (whole / "config.json").read_bytes()
+    arguments = [each.format(pairs=pairs) for each in change]
+    assert run.main(command(pairs, whole, "--resume", *arguments)) == 2
+    assert f"--resume: {field} is" in capsys.readouterr().err.splitlines()[-1]
+    assert (whole / "config.json").read_bytes() == before
+
+
+def test_a_run_whose_config_is_broken_is_not_resumed(whole, pairs, tmp_path, capsys):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    for text in ("", "[]", '{"version": 2}'):
+        (out / "config.json").write_text(text)
+        assert run.main(command(pairs, out, "--resume")) == 1
+        assert "config.json" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_can_be_made_longer(whole, pairs, tmp_path):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    assert run.main(command(pairs, out, "--resume", "--set", "stage2_steps=5")) == 0
+    assert checkpoint.read_state(checkpoint.latest(out))["step"] == 5
+    assert json.loads((out / "config.json").read_text())["preset"]["stage2_steps"] == 5
+
+
+def test_samples_that_cannot_be_written_end_the_run(pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
+    assert run.main(command(pairs, tmp_path / "out")) == 1
+    assert "stage1-000006.jpg: cannot be written" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_lock_holds_on_windows_too(tmp_path, monkeypatch):
+    """There is no fcntl there; msvcrt locks bytes of a file and raises OSError where another holds them."""
+    held = []
+
+    def locking(number, mode, count):
+        if mode == 2 and held:
+            raise OSError(13, "Permission denied")
+        held.append(count) if mode == 2 else held.clear()
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0))
+    importlib.reload(loop)
+    windows = importlib.reload(lock)
+    try:
+        refused = pytest.raises(TrainingError, match="another run writes there")
+        with windows.alone(tmp_path), refused, windows.alone(tmp_path):
+            pass
+        with windows.alone(tmp_path):
+            pass
+    finally:
+        monkeypatch.undo()
+        importlib.reload(lock)
+
+
+def test_a_picture_that_cannot_be_read_is_named(pairs, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(pairs, data)
     (data / "few" / "photo" / "0.png").write_bytes(b"\x89PNG broken")
@@ -137,33 +230,47 @@ def test_a_picture_that_cannot_be_read_is_named(pairs, tmp_path, capsys):
     assert "0.png: not a picture" in capsys.readouterr().err
 
 
-def test_init_takes_weights_and_gives_unknown_groups_the_basic_branch(whole, pairs, tmp_path):
-    import shutil
+def still(*groups: str) -> list[str]:
+    """Options of a run that moves nothing but by copying."""
+    rates = ["--set", "learning_rate=0", "--set", "stage2_learning_rate=0", "--set", "weight_decay=0"]
+    return ["--groups", ",".join(groups), "--set", "stage1_steps=1", *rates]
 
-    data = tmp_path / "data"
-    shutil.copytree(pairs, data)
+
+def test_init_takes_weights_and_gives_unknown_groups_the_basic_branch(whole, pairs, tmp_path):
+    data, out = Path(shutil.copytree(pairs, tmp_path / "data")), tmp_path / "out"
     shutil.copytree(data / "few", data / "new")
-    out = tmp_path / "out"
-    arguments = [
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-        *TINY,
-        "--groups",
-        "many,new",
-        "--init",
-        str(whole),
-        "--set",
-        "learning_rate=0",
-        "--set",
-        "stage1_steps=1",
-        "--set",
-        "stage2_steps=0",
-        "--set",
-        "weight_decay=0",
-    ]
+    arguments = command(data, out, *still("many", "new"), "--init", str(whole), "--set", "stage2_steps=0")
     assert run.main(arguments) == 0
     before, after = weights(whole)["ema"], weights(out)["generator"]
     assert after["branches.new.out.weight"].equal(before["branches.many.out.weight"])
     assert after["trunk.up4.weight"].equal(before["trunk.up4.weight"])
+
+
+def test_what_a_rare_group_had_learned_outlives_init_stage_1_and_resume(whole, pairs, tmp_path):
+    data, out = Path(shutil.copytree(pairs, tmp_path / "data")), tmp_path / "out"
+    shutil.copytree(data / "few", data / "new")
+    arguments = command(data, out, *still("many", "few", "new"))
+    assert run.main([*arguments, "--init", str(whole), "--set", "stage2_steps=0"]) == 0
+    assert run.main([*arguments, "--resume", "--set", "stage2_steps=1"]) == 0
+    learned = weights(whole)["ema"]
+    assert not learned["branches.few.out.weight"].equal(learned["branches.many.out.weight"])
+    for name in ("generator", "ema"):
+        after = weights(out)[name]
+        assert after["branches.few.out.weight"].equal(learned["branches.few.out.weight"])
+        assert after["branches.new.out.weight"].equal(learned["branches.many.out.weight"])
+
+
+def test_branches_of_a_run_that_ended_in_stage_1_are_not_taken_for_learned(pairs, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run.main(command(pairs, first, "--set", "stage2_steps=0")) == 0
+    arguments = command(pairs, second, *still("many", "few"), "--init", str(first), "--set", "stage2_steps=1")
+    assert run.main(arguments) == 0
+    after = weights(second)["ema"]
+    assert after["branches.few.out.weight"].equal(after["branches.many.out.weight"])
+
+
+def test_init_of_another_width_is_refused(pairs, tmp_path, capsys):
+    made = build("live", groups=["many"], widths=(4, 8, 8, 8), blocks=(0, 1, 0))
+    checkpoint.save_generator(tmp_path / "small.safetensors", made)
+    assert run.main(command(pairs, tmp_path / "out", "--init", str(tmp_path / "small.safetensors"))) == 1
+    assert "small.safetensors: widths" in capsys.readouterr().err.splitlines()[-1]
