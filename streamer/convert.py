@@ -17,6 +17,7 @@ from livetoon import cli
 from livetoon.errors import DataError, LivetoonError, UsageError
 from livetoon.files import replacing
 
+# Here and not with their readers: help and wrong options are answered without the heavy libraries.
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 LOOKS = 3  # a still picture is fitted so often: each fit starts from the one before
@@ -60,11 +61,11 @@ def _command(options: argparse.Namespace) -> int:
         label = f"{number}/{len(jobs)} {source.name}" if len(jobs) > 1 else source.name
         try:
             convert(source, target, draw, Progress(label, sys.stderr))
-        except (LivetoonError, OSError) as error:
+        except Exception as error:  # one bad file does not stop a folder, whatever it is
+            explained = _explained(error, source, target)
             if len(jobs) == 1 or options.debug or _is_full(error):
-                raise _explained(error, target) from error
-            # One bad file does not stop a folder.
-            print(f"{options.source}: {_explained(error, target)}", file=sys.stderr)
+                raise explained from error
+            print(explained, file=sys.stderr)
             failures += 1
     if failures:
         raise DataError(f"{failures} of {len(jobs)} files could not be drawn; the others are in {options.target}.")
@@ -120,7 +121,14 @@ class Draw:
         self._pipeline.reset()
 
     def frame(self, rgb, t: float):
-        """(H, W, 3) uint8 RGB at `t` seconds -> the same as a cartoon."""
+        """(H, W, 3) uint8 RGB at `t` seconds -> the same as a cartoon. DataError when it is too small or too large."""
+        from streamer.pipeline import LARGEST, SMALLEST
+
+        size = f"{rgb.shape[1]}x{rgb.shape[0]} px"
+        if max(rgb.shape[:2]) > LARGEST:
+            raise DataError(f"{size} is too large, a side may have {LARGEST}: make it smaller first.")
+        if min(rgb.shape[:2]) < SMALLEST:
+            raise DataError(f"{size} is too small, a side must have {SMALLEST}: make it larger first.")
         return self._pipeline.process(rgb, t, self._settings).frame
 
     def still(self, rgb):
@@ -199,12 +207,15 @@ def _is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def _explained(error: LivetoonError | OSError, target: Path) -> LivetoonError:
+def _explained(error: Exception, source: Path, target: Path) -> LivetoonError:
+    """`error` as one sentence that names the file."""
     if isinstance(error, LivetoonError):
-        return error
+        return error if str(source) in str(error) else type(error)(f"{source}: {error}")
     if _is_full(error):
         return DataError(f"There is no room for {target}: free some of the disk and run it again.")
-    return DataError(f"{error.filename or target}: {error.strerror or os.strerror(error.errno or errno.EIO)}")
+    if isinstance(error, OSError):
+        return DataError(f"{error.filename or target}: {error.strerror or os.strerror(error.errno or errno.EIO)}")
+    return DataError(f"{source} could not be drawn ({type(error).__name__}: {error}): --debug shows where.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Video files: every frame drawn, sound and subtitles copied as they are, times kept frame by frame."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +12,11 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from livetoon.errors import DataError
 
-ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 COPIED = ("audio", "subtitle")
 HD_LINES = 720  # from here on video is in the colours of BT.709, below in those of BT.601
 LOST_END_S = 1.0  # a video that ends so much earlier than its file says was cut off
+LONGEST_NOTE = 1000  # characters of a tag that is kept: room for a description, not for a cover picture in base64
+AVI_PLACES = 120  # a second, at most, for frames at uneven times; a frame between two places moves by 4 ms
 
 Draw = Callable[[np.ndarray, float], np.ndarray]
 
@@ -23,21 +25,32 @@ def convert(source: Path, target: Path, draw: Draw, progress: Callable[[float], 
     """Draw every frame of `source` into `target`, whose ending says the format; the number of frames.
 
     `draw` gets (H, W, 3) uint8 RGB, upright, and its time in seconds; `progress` hears the share that is done.
-    DataError when `source` cannot be read to its end or `target` cannot hold its sound.
+    DataError when `source` cannot be read to its end or `target` cannot hold what is in it. Cover pictures are not
+    copied: they would show what was drawn over.
     """
     if source.stat().st_size == 0:
         raise DataError(f"{source} is empty (0 bytes): copy it again.")
     try:
-        incoming = av.open(f"file:{source}")
-    except (av.error.InvalidDataError, av.error.EOFError, ValueError) as error:
+        incoming = av.open(f"file:{source}", metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        _raise_of_system(error)
         raise DataError(f"{source} is not a video that can be read, or it is damaged: copy it again.") from error
     with incoming:
         video = next((stream for stream in incoming.streams.video if not _is_cover(stream)), None)
         if video is None:
             raise DataError(f"{source} holds no moving picture: give a file with video.")
-        with av.open(f"file:{target}", "w", options=_options(target)) as outgoing:
-            outgoing.metadata.update(incoming.metadata)
-            frames = _Conversion(source, incoming, video, outgoing, target, draw, progress).run()
+        try:
+            with av.open(f"file:{target}", "w", options=_options(target)) as outgoing:
+                outgoing.metadata.update(_notes(incoming))
+                frames = _Conversion(source, incoming, video, outgoing, target, draw, progress).run()
+        except av.error.FFmpegError as error:
+            _raise_of_system(error)
+            held = " and ".join(_codec(stream) for stream in incoming.streams if stream.type in COPIED)
+            another = "OUT that ends in .mkv" if target.suffix.lower() != ".mkv" else "IN with other sound"
+            raise DataError(
+                f"{target.suffix} cannot hold what {source} holds ({held or 'no sound'}; {error.strerror}): "
+                f"choose an {another}."
+            ) from error
     _check_whole(target, frames)
     return frames
 
@@ -62,6 +75,11 @@ class _Conversion:
         self._encoder: av.VideoStream | None = None
         self._copies: dict[int, av.stream.Stream] = {}
         self._last_pts: int | None = None
+        # An AVI stores when a packet is decoded, not when its frame is shown: the frames, which come in the order of
+        # showing, take the packets' times in turn.
+        self._times: deque[int] | None = deque() if incoming.format.name == "avi" else None
+        self._avi_rate = max(self._rate(), min(video.guessed_rate or 0, AVI_PLACES)) if _is_avi(target) else None
+        self._last_place = -1
         self._seconds = 0.0
         self._starts = (incoming.start_time or 0) / av.time_base
         self._length = (incoming.duration or 0) / av.time_base  # seconds; 0 when the file does not say
@@ -93,7 +111,8 @@ class _Conversion:
         copied = [stream for stream in self._incoming.streams if stream.type in COPIED]
         try:
             yield from self._incoming.demux([self._video, *copied])
-        except av.error.InvalidDataError as error:
+        except av.error.FFmpegError as error:
+            _raise_of_system(error)
             raise self._damaged() from error
 
     def _copy(self, waiting: list[av.Packet]) -> None:
@@ -104,9 +123,16 @@ class _Conversion:
         waiting.clear()
 
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        if self._times is not None and packet.dts is not None:
+            self._times.append(packet.dts)
         try:
             return packet.decode()
-        except av.error.InvalidDataError as error:
+        except av.error.DecoderNotFoundError as error:
+            raise DataError(
+                f"{self._source} is coded in a way that cannot be read here ({_codec(self._video)}): "
+                "convert it to H.264 first."
+            ) from error
+        except av.error.FFmpegError as error:
             raise self._damaged() from error
 
     def _damaged(self) -> DataError:
@@ -128,7 +154,7 @@ class _Conversion:
             dst_colorspace=Colorspace.ITU709 if hd else Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
         )
-        cartoon.pts, cartoon.time_base = pts, self._video.time_base
+        cartoon.pts, cartoon.time_base = self._place(pts), self._encoder.codec_context.time_base
         self._mux(self._encoder.encode(cartoon))
         if self._length:
             self._progress(min(1.0, self._reached / self._length))
@@ -137,6 +163,8 @@ class _Conversion:
         """The frame's time in steps of the stream, later than the one before even where the file does not say so."""
         step = max(1, round(1 / (self._rate() * self._video.time_base)))
         pts = frame.pts
+        if self._times is not None:
+            pts = self._times.popleft() if self._times else None
         if pts is None:
             pts = 0 if self._last_pts is None else self._last_pts + step
         if self._last_pts is not None and pts <= self._last_pts:
@@ -145,31 +173,45 @@ class _Conversion:
         self._seconds = float(pts * self._video.time_base)
         return pts
 
+    def _place(self, pts: int) -> int:
+        """The frame's time in steps of the file that is written: an AVI has places at a constant rate."""
+        if self._avi_rate is None:
+            return pts
+        self._last_place = max(round(pts * self._video.time_base * self._avi_rate), self._last_place + 1)
+        return self._last_place
+
     def _rate(self) -> Fraction:
         return self._video.average_rate or self._video.guessed_rate or Fraction(25)
 
     def _open_encoder(self, width: int, height: int) -> av.VideoStream:
         webm = self._target.suffix.lower() == ".webm"
-        made = self._outgoing.add_stream("libvpx-vp9" if webm else "libx264", rate=self._rate())
+        made = self._outgoing.add_stream("libvpx-vp9" if webm else "libx264", rate=self._avi_rate or self._rate())
         made.width, made.height, made.pix_fmt = width, height, "yuv420p"
-        made.codec_context.time_base = self._video.time_base
+        made.codec_context.time_base = 1 / self._avi_rate if self._avi_rate else self._video.time_base
         made.codec_context.color_range = ColorRange.MPEG
         made.codec_context.colorspace = 1 if height >= HD_LINES else 6  # BT.709, or SMPTE 170M as BT.601 is called
         # Nearly no loss is seen, and encoding takes less time than drawing.
         quality = {"crf": "28", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"}
         made.codec_context.options = quality if webm else {"crf": "18", "preset": "veryfast"}
-        made.metadata.update(self._video.metadata)
+        if self._avi_rate:  # without the times of showing, frames must be written in that order
+            made.codec_context.options |= {"bf": "0"}
+        made.metadata.update(_notes(self._video))
         return made
 
     def _open_copies(self) -> None:
         for stream in self._incoming.streams:
             if stream.type in COPIED:
+                if stream.codec_context is None:
+                    raise DataError(
+                        f"{self._source} has {stream.type} of an unknown kind, which cannot be copied: "
+                        "write the video without it first (ffmpeg -i IN -map 0:v -c copy OUT)."
+                    )
                 try:
                     self._copies[stream.index] = self._outgoing.add_stream_from_template(stream, opaque=True)
                 except ValueError as error:
                     raise DataError(
                         f"{self._target.suffix} cannot hold the {stream.type} of {self._source} "
-                        f"({stream.codec_context.name}): choose an OUT that ends in .mkv."
+                        f"({_codec(stream)}): choose an OUT that ends in .mkv."
                     ) from error
 
     def _mux(self, packets: list[av.Packet]) -> None:
@@ -192,8 +234,26 @@ def _check_whole(target: Path, frames: int) -> None:
         raise OSError(None, f"only {found} of {frames} frames were written: is there room on the disk?")
 
 
+def _raise_of_system(error: Exception) -> None:
+    """Errors of the system, as no room or no right to read, keep their own words."""
+    if isinstance(error, OSError):
+        raise error
+
+
 def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _is_avi(target: Path) -> bool:
+    return target.suffix.lower() == ".avi"
+
+
+def _codec(stream: av.stream.Stream) -> str:
+    return stream.codec_context.name if stream.codec_context else "unknown"
+
+
+def _notes(described: av.container.InputContainer | av.VideoStream) -> dict[str, str]:
+    return {key: text for key, text in described.metadata.items() if len(text) <= LONGEST_NOTE}
 
 
 def _options(target: Path) -> dict[str, str]:

@@ -108,13 +108,34 @@ def test_webm_is_written_as_webm(tmp_path):
     assert packets_of(tmp_path / "out.webm", "audio") == packets_of(source, "audio")
 
 
-def test_frames_at_uneven_times_stay_where_they_were(tmp_path):
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])
+def test_frames_at_uneven_times_stay_where_they_were(tmp_path, ending):
     times = [0, 1, 2, 7, 8, 20, 21, 40]
-    source = make_video(tmp_path / "in.mp4", times)
-    seen = []
-    to_file(source, tmp_path / "out.mp4", lambda rgb, t: seen.append(t) or rgb)
+    source = make_video(tmp_path / "in.mp4", times, sound=None)
+    target, seen = tmp_path / f"out{ending}", []
+    to_file(source, target, lambda rgb, t: seen.append(t) or rgb)
     assert seen == pytest.approx([time / 30 for time in times], abs=1e-3)
-    assert [frame.time for frame in frames_of(tmp_path / "out.mp4")] == pytest.approx(seen, abs=1e-3)
+    if ending == ".avi":  # it has no other times than those of the packets, which must then come as they are shown
+        with av.open(str(target)) as file:
+            shown = [float(packet.dts * packet.time_base) for packet in file.demux(video=0) if packet.size]
+    else:
+        shown = [frame.time for frame in frames_of(target)]
+    assert shown == pytest.approx(seen, abs=1e-3)
+
+
+def test_an_avi_is_written_and_read_in_the_order_of_showing(tmp_path):
+    """Its packets are in the order of decoding, without the times of showing."""
+    source = make_video(tmp_path / "in.avi", sound="mp2")
+    with av.open(str(source)) as file:
+        assert file.streams.video[0].codec_context.has_b_frames
+    seen = []
+    to_file(source, tmp_path / "out.avi", lambda rgb, t: seen.append((t, rgb[..., 2].mean())) or rgb)
+    again = []
+    to_file(tmp_path / "out.avi", tmp_path / "out.mp4", lambda rgb, t: again.append((t, rgb[..., 2].mean())) or rgb)
+    for found in (seen, again):
+        times, brightness = zip(*found, strict=True)
+        assert times == pytest.approx([number / 30 for number in range(20)], abs=1e-3)
+        assert list(brightness) == sorted(brightness)
 
 
 def test_odd_sides_lose_nothing(tmp_path):
@@ -208,6 +229,63 @@ def test_sound_alone_is_no_video(tmp_path):
         out.mux(audio.encode(None))
     with pytest.raises(DataError, match="holds no moving picture"):
         to_file(source, tmp_path / "out.mp4")
+
+
+def with_cover(path: Path) -> Path:
+    """A clip with a cover picture, as players show it in a list."""
+    plain = make_video(path.with_stem("plain"), sound=None)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as out:
+        copied = out.add_stream_from_template(source.streams.video[0])
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        out.start_encoding()
+        jpeg = av.Packet(cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes() + RAW)
+        jpeg.stream, jpeg.pts, jpeg.dts, jpeg.is_keyframe = cover, 0, 0, True
+        out.mux(jpeg)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                out.mux(packet)
+    return path
+
+
+def test_a_cover_picture_is_not_copied(tmp_path):
+    source = with_cover(tmp_path / "in.mp4")
+    assert RAW in source.read_bytes()
+    assert to_file(source, tmp_path / "out.mp4") == 20
+    assert RAW not in (tmp_path / "out.mp4").read_bytes()
+
+
+def test_a_picture_hidden_in_a_tag_is_not_copied(tmp_path):
+    source = make_video(tmp_path / "in.mkv", sound=None, title="picture" * 1000)
+    assert to_file(source, tmp_path / "out.mkv") == 20
+    assert b"picturepicture" not in (tmp_path / "out.mkv").read_bytes()
+
+
+def test_a_tag_in_another_alphabet_does_not_stop_a_video(tmp_path):
+    source = make_video(tmp_path / "in.mkv", title="A test")
+    source.write_bytes(source.read_bytes().replace(b"A test", b"\xe9 test"))
+    assert to_file(source, tmp_path / "out.mkv") == 20
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert file.metadata["title"] == "\ufffd test"
+
+
+def spoilt(path: Path, old: bytes, new: bytes, **made) -> Path:
+    make_video(path, **made)
+    path.write_bytes(path.read_bytes().replace(old, new))
+    return path
+
+
+def test_what_cannot_be_read_or_written_is_explained(tmp_path):
+    for source, ending, sentence in (
+        (make_video(tmp_path / "opus.webm", sound="libopus"), ".mov", r"\.mov cannot hold .*opus.* ends in \.mkv"),
+        (spoilt(tmp_path / "video.mkv", b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/AVX"), ".mkv", "convert it to H.264 first"),
+        (spoilt(tmp_path / "sound.mkv", b"A_AAC", b"A_AAX"), ".mkv", "audio of an unknown kind"),
+    ):
+        with pytest.raises(DataError, match=sentence) as caught:
+            to_file(source, tmp_path / f"out{ending}")
+        assert str(source) in str(caught.value)
 
 
 def test_sound_that_does_not_fit_the_ending_is_explained(tmp_path):
@@ -470,6 +548,29 @@ def test_one_bad_file_does_not_stop_a_folder(tmp_path, capsys, model):
     (source / "b.png").unlink()
     assert main([str(source), str(out), "--model", model]) == 0
     assert "nothing to do" in capsys.readouterr().err
+
+
+def test_any_error_of_one_file_is_told_with_its_name_and_the_folder_goes_on(tmp_path, capsys, model, monkeypatch):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    cv2.imwrite(str(source / "a.png"), frame_of(1, 10000, 20))
+    cv2.imwrite(str(source / "b.png"), frame_of(1))
+    cv2.imwrite(str(source / "c.png"), frame_of(1))
+    read = pictures.read
+
+    def fails_at_b(path: Path) -> pictures.Picture:
+        if path.name == "b.png":
+            raise ZeroDivisionError("as the test wants it")
+        return read(path)
+
+    monkeypatch.setattr(pictures, "read", fails_at_b)
+    assert main([str(source), str(out), "--model", model]) == 1
+    assert [path.name for path in out.iterdir()] == ["c.png"]
+    large, odd, *_, last = capsys.readouterr().err.splitlines()
+    assert large.startswith(f"{source / 'a.png'}: 10000x20 px is too large")
+    assert large.endswith("make it smaller first.")
+    assert odd.startswith(f"{source / 'b.png'} could not be drawn (ZeroDivisionError: as the test wants it)")
+    assert last.endswith(f"2 of 3 files could not be drawn; the others are in {out}.")
 
 
 def test_progress_says_every_tenth_where_there_is_no_terminal():
