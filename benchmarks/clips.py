@@ -44,15 +44,20 @@ class Person:
         return step if step <= last else 2 * last - step
 
 
-def people(folder: Path, number: int) -> list[Person]:
+def people(folder: Path | None, number: int) -> list[Person]:
     """`number` people from the clips in `folder`, or the astronaut of scikit-image moved about where there is none."""
-    clips = [folder / name for name in CLIPS if (folder / name).is_file()]
+    clips = clips_in(folder)
     if not clips:
         return [_person(_moved_astronaut())] * number
     return [_person(_frames(clips[place % len(clips)])) for place in range(number)]
 
 
 CLIPS = ("woman_1280x720.mp4", "man_glasses_selfie_720x1280.mp4", "young_woman_512.mp4", "man_glasses_480.mp4")
+
+
+def clips_in(folder: Path | None) -> list[Path]:
+    """The clips of people that lie in `folder`."""
+    return [folder / name for name in CLIPS if (folder / name).is_file()] if folder else []
 
 
 def compose(shown: Sequence[Person], width: int, height: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ const measured = {
 };
 window.livetoonMeasured = measured;
 
-const BITS = 16, CHECK_BITS = 4, COLUMNS = 10, BLOCKS_ACROSS = 40;
+const { bits, checkBits, columns, blocksAcross } = reference;
 const even = (value) => Math.floor(value / 2) * 2;
 
 // The luma plane of a rectangle; the rectangle's sides are made even, as the decoder's memory wants them.
@@ -23,15 +23,15 @@ async function luma(frame, left, top, width, height) {
 }
 
 async function number(frame) {
-  const side = frame.codedWidth / BLOCKS_ACROSS;
-  const { data, offset, stride } = await luma(frame, 0, 0, COLUMNS * side, 2 * side);
+  const side = frame.codedWidth / blocksAcross;
+  const { data, offset, stride } = await luma(frame, 0, 0, columns * side, ((bits + checkBits) / columns) * side);
   let value = 0, check = 0;
-  for (let place = 0; place < BITS + CHECK_BITS; place++) {
-    const y = Math.floor((Math.floor(place / COLUMNS) + 0.5) * side);
-    const x = Math.floor(((place % COLUMNS) + 0.5) * side);
+  for (let place = 0; place < bits + checkBits; place++) {
+    const y = Math.floor((Math.floor(place / columns) + 0.5) * side);
+    const x = Math.floor(((place % columns) + 0.5) * side);
     const at = offset + y * stride + x;
     const bit = (data[at] + data[at - 1] + data[at - stride] + data[at - stride - 1]) / 4 > 126 ? 1 : 0;
-    if (place < BITS) value = (value << 1) | bit;
+    if (place < bits) value = (value << 1) | bit;
     else check = (check << 1) | bit;
   }
   const sum = [0, 4, 8, 12].reduce((total, shift) => total + ((value >> shift) & 15), 0);
@@ -87,7 +87,9 @@ async function judge(track) {
       measured.sizes.add(`${frame.codedWidth}x${frame.codedHeight}`);
       const value = await number(frame);
       const differences = [];
-      if (value !== null) for (const person of reference.people) differences.push(await difference(frame, person, value));
+      for (const person of reference.people) {
+        differences.push(value === null ? null : await difference(frame, person, value));
+      }
       measured.decoded.push([performance.now(), value, ...differences]);
     } finally {
       frame.close();

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,8 +24,8 @@ class Seen:
     """Everything of one run; times in ms of the page's clock.
 
     camera, shown: (N, 2) float64, time and number of frames on the screen. decoded: (N, 2 + people) float64, time,
-    number (NaN where it could not be read) and the difference of each face from the raw one. statistics: time and
-    message of the server's reports. sizes: of the frames that came back.
+    number and the difference of each face from the raw one; number and differences are NaN where the number could not
+    be read. statistics: time and message of the server's reports. sizes: of the frames that came back.
     """
 
     clicked: float
@@ -56,22 +57,47 @@ class Seen:
         )
 
     def delays(self) -> np.ndarray:
-        """(N, 2) float64: when a cartoon was shown, and its delay in ms behind the same frame of the camera."""
-        first = {number: when for when, number in reversed(_readable(self.camera))}
-        once = {number: when for when, number in reversed(_readable(self.shown))}
-        found = [(when, when - first[number]) for number, when in sorted(once.items()) if number in first]
+        """(N, 2) float64: when a cartoon was shown, and its delay in ms behind the same frame of the camera.
+
+        The camera's clip begins again at its end: a number belongs to its latest appearance before the cartoon's,
+        and to none when that is half a clip ago, because then the camera's own view was late for this round.
+        """
+        camera, shown = _first_seen(self.camera), _first_seen(self.shown)
+        numbers = [number for _, number in camera]
+        again = any(later < earlier for earlier, later in pairwise(numbers))
+        longest = max(numbers) / clips.FPS * 1000 / 2 if again else np.inf
+        when_taken: dict[float, list[float]] = {}
+        for when, number in camera:
+            when_taken.setdefault(number, []).append(when)
+        found = []
+        for when, number in shown:
+            taken = max((one for one in when_taken.get(number, ()) if one <= when), default=-np.inf)
+            if when - taken <= longest:
+                found.append((when, when - taken))
         return np.array(found, np.float64).reshape(-1, 2)
 
     def raw_frames(self) -> int:
-        """Decoded frames in which at least one face was as the camera gave it."""
+        """Decoded frames in which at least one face was as the camera gave it; see `unreadable_frames`."""
         return int((self.decoded[:, 2:] < RAW_BELOW).any(axis=1).sum())
+
+    def unreadable_frames(self) -> int:
+        """Decoded frames whose number could not be read, so that their faces were compared with nothing."""
+        return int(np.isnan(self.decoded[:, 1]).sum())
 
 
 def script(shown: Sequence[Person], width: int, height: int) -> str:
     """measure.js with what it needs of the clip: where each face is in each frame, and how it looks raw."""
     find = RetinaFace()
     alone = [_reference(find, shown, place, width, height) for place in range(len(shown))]
-    reference = {"width": width, "grid": clips.GRID, "people": alone}
+    reference = {
+        "width": width,
+        "bits": clips.BITS,
+        "checkBits": clips.CHECK_BITS,
+        "columns": clips.COLUMNS,
+        "blocksAcross": clips.BLOCKS_ACROSS,
+        "grid": clips.GRID,
+        "people": alone,
+    }
     return f"const reference = {json.dumps(reference)};\n" + Path(__file__).with_suffix(".js").read_text()
 
 
@@ -92,5 +118,8 @@ def _table(rows: list[list[float | None]], columns: int) -> np.ndarray:
     return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, columns))
 
 
-def _readable(table: np.ndarray) -> list[tuple[float, float]]:
-    return [(when, number) for when, number in table[:, :2] if not np.isnan(number)]
+def _first_seen(table: np.ndarray) -> list[tuple[float, float]]:
+    """Time and number of each frame as it came onto the screen; what stays there is not counted again."""
+    readable = table[~np.isnan(table[:, 1]), :2]
+    fresh = np.diff(readable[:, 1], prepend=np.nan) != 0
+    return [(float(when), float(number)) for when, number in readable[fresh]]

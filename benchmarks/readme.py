@@ -65,7 +65,7 @@ def _read(path: Path) -> dict:
 
 def _machine(result: dict) -> str:
     machine = result["machine"]
-    return f"{machine['cores']} cores of {machine['cpu']}"
+    return f"{machine['cores']} cores of {machine['processor']}"
 
 
 def _latency(result: dict) -> str:
@@ -95,10 +95,7 @@ def _streaming(result: dict) -> str:
         ["frames with a bare face", f"{result['raw_face_frames']}"],
         ["server / browser", f"{result['server_cpu']:.0f} / {result['browser_cpu']:.0f} % of a core"],
     ]
-    title = (
-        f"Live, 640x480 at 30 frames a second, server and browser on the same {_machine(result)} "
-        "(`benchmarks/streaming.py`):"
-    )
+    title = f"Live, {result['camera']}, server and browser on the same {_machine(result)} (`benchmarks/streaming.py`):"
     return f"{title}\n\n{_table(['', ''], rows)}"
 
 

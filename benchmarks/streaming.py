@@ -7,6 +7,7 @@ processors that server and browser take, and whether the server's memory grows.
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -28,7 +29,6 @@ WARM_UP_S = 3.0  # bitrate, threads and caches settle
 LONGEST_CLIP_S = 120  # numbers must not repeat within one delay; 120 s of 640x480 are 250 MB
 BIN_S = 5.0
 PACKAGES = ("aiortc", "av", "openvino", "onnxruntime", "opencv-python-headless")
-VIDEO = Path(__file__).resolve().parents[2] / "shared" / "data" / "video"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -42,7 +42,12 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--codec", default="h264", choices=("h264", "vp8"), help="what both sides send (h264)")
     made.add_argument("--faces", type=int, default=1, help="people in the camera's picture (1)")
     made.add_argument("--size", default="640x480", help="of the camera (640x480)")
-    made.add_argument("--clips", type=Path, default=VIDEO, help="folder with clips of people; without it the astronaut")
+    made.add_argument(
+        "--clips",
+        type=Path,
+        default=os.environ.get("LIVETOON_CLIPS") or None,
+        help="folder with clips of people (LIVETOON_CLIPS, or else the astronaut of scikit-image)",
+    )
     made.add_argument("--model", default="live", help="model name or folder (live)")
     made.add_argument("--backend", default="auto", help="what runs it (auto)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -81,8 +86,21 @@ class Load:
         return 100 * (seconds[-1] - seconds[0]) / (self.when[-1] - self.when[0])
 
 
+def result(options: argparse.Namespace, camera: str, seen: measure.Seen, load: Load) -> dict[str, Any]:
+    """What the JSON holds of one run; `camera`: its size and rate in words."""
+    return {
+        "benchmark": "streaming",
+        "codec": options.codec,
+        "camera": camera,
+        "faces": options.faces,
+        "model": options.model,
+        **figures(seen, load),
+        "machine": timing.described_machine(PACKAGES),
+    }
+
+
 def figures(seen: measure.Seen, load: Load) -> dict[str, Any]:
-    """What the JSON holds of one run."""
+    """What was measured after the warm-up."""
     begins = seen.first_shown + WARM_UP_S * 1000
     delays = seen.delays()
     delays = delays[delays[:, 0] >= begins]
@@ -111,6 +129,7 @@ def figures(seen: measure.Seen, load: Load) -> dict[str, Any]:
         "delay_ms_shown_by_page": round(float(np.median(load.readout_ms)), 1) if load.readout_ms else None,
         "slope_ms_per_10s": round(slope(delays), 2),
         "raw_face_frames": seen.raw_frames(),
+        "unreadable_frames": seen.unreadable_frames(),
         "least_face_difference": round(float(np.nanmin(seen.decoded[:, 2:])), 1),
         "server_cpu": round(server, 1),
         "browser_cpu": round(browser, 1),
@@ -216,16 +235,10 @@ def _command(options: argparse.Namespace) -> None:
         raise UsageError(f"--size {options.size}: write it as 640x480") from None
     if options.seconds < 5 or options.faces < 1:
         raise UsageError("--seconds is at least 5, --faces at least 1")
+    if options.clips and not clips.clips_in(options.clips):
+        raise UsageError(f"--clips {options.clips}: none of {', '.join(clips.CLIPS)} there; without it the astronaut")
     seen, load = asyncio.run(run(options, width, height))
-    found = {
-        "benchmark": "streaming",
-        "codec": options.codec,
-        "camera": f"{width}x{height} at {clips.FPS} fps",
-        "faces": options.faces,
-        "model": options.model,
-        **figures(seen, load),
-        "machine": timing.described_machine(PACKAGES),
-    }
+    found = result(options, f"{width}x{height} at {clips.FPS} fps", seen, load)
     if options.json:
         files.write_json(options.json, found)
     if options.plot:
@@ -292,7 +305,7 @@ def _report(found: dict[str, Any]) -> str:
         f"{found['frames_decoded_per_s']:.1f} decoded, {found['frames_shown_per_s']:.1f} shown)",
         f"delay     p50 {found['delay_ms_p50']:.0f} ms, p95 {found['delay_ms_p95']:.0f} ms, "
         f"{found['slope_ms_per_10s']:+.1f} ms in 10 s; first cartoon after {found['start_to_first_frame_s']:.2f} s",
-        f"raw       {found['raw_face_frames']} frames with a raw face",
+        f"raw       {found['raw_face_frames']} frames with a raw face, {found['unreadable_frames']} not compared",
         f"processor server {found['server_cpu']:.0f} %, browser {found['browser_cpu']:.0f} %, "
         f"all else {found['other_cpu']:.0f} % of a core",
         f"memory    {found['memory_mb']:.0f} MB, {found['memory_mb_last_30s']:+.1f} MB in the last 30 s",

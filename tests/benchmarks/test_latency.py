@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import crops, latency, timing
+from benchmarks import crops, latency, readme, timing
 from benchmarks.eager import eager_network
 from engine import backends
 from engine.export import export, psnr_db
@@ -94,12 +94,15 @@ def test_rows_have_speed_and_accuracy_of_every_backend(network, folder):
 
 
 def test_command(folder, tmp_path, capsys):
-    out = tmp_path / "latency.json"
+    out = tmp_path / "here-latency.json"
     assert latency.main(["--model", str(folder), "--quick", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
     assert {row["model"] for row in found["rows"]} == {"small", "live-dense"}
     assert found["machine"]["versions"]["torch"] == torch.__version__
     assert "x eager" in capsys.readouterr().out
+    shown = readme.figures(tmp_path)
+    assert found["machine"]["processor"] in shown
+    assert shown.count("| small |") + shown.count("| live-dense |") == len(found["rows"])
 
 
 def test_a_checkpoint_is_exported_first(tmp_path):
