@@ -215,7 +215,8 @@ def _explained(error: Exception, source: Path, target: Path) -> LivetoonError:
         return DataError(f"There is no room for {target}: free some of the disk and run it again.")
     if isinstance(error, OSError):
         return DataError(f"{error.filename or target}: {error.strerror or os.strerror(error.errno or errno.EIO)}")
-    return DataError(f"{source} could not be drawn ({type(error).__name__}: {error}): --debug shows where.")
+    said = next(iter(str(error).strip().splitlines()), "no more is known")
+    return DataError(f"{source} could not be drawn ({type(error).__name__}: {said}): --debug shows where.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The tuned encoders: what they write can be read, sizes and bitrates may change on the way."""
 
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -109,7 +111,9 @@ def test_h264_changes_its_bitrate_without_a_key_frame():
     assert keys.index(True) == 0 and not any(keys[1:])
 
 
-def test_vp8_does_not_begin_anew_for_a_small_change_or_soon_again():
+def test_vp8_does_not_begin_anew_for_a_small_change_or_soon_again(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(encoders, "time", SimpleNamespace(monotonic=lambda: now))
     encoder = encoders.TunedVp8Encoder(start=1_000_000)
     encoder.encode(picture(0))
     built = encoder.codec
@@ -117,6 +121,10 @@ def test_vp8_does_not_begin_anew_for_a_small_change_or_soon_again():
         encoder.target_bitrate = bitrate
         encoder.encode(picture(number))
     assert encoder.codec is built
-    encoder.target_bitrate = 500_000
+    now += encoders.REBUILD_AFTER_S + 0.1
     encoder.encode(picture(4))
-    assert encoder.codec is not built
+    assert encoder.codec is not built  # the rise to 2 Mb/s has waited long enough
+    built = encoder.codec
+    encoder.target_bitrate = 500_000
+    encoder.encode(picture(5))
+    assert encoder.codec is not built  # a fall does not wait

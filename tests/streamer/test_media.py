@@ -42,7 +42,7 @@ def test_a_slow_worker_sends_the_newest_frames_and_none_twice():
     async def scene():
         work = Inverting(seconds=0.08)
         track = CartoonTrack(work, Settings())
-        camera = GreyCamera(frames=45)
+        camera = GreyCamera()
         track.follow(camera)
         sent = [await track.recv() for _ in range(8)]
         window = track.report()

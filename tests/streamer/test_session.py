@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,16 +169,22 @@ def test_a_second_visitor_gets_a_sentence_and_the_place_when_it_is_free():
 
 
 def test_a_visitor_who_falls_silent_is_let_go(monkeypatch):
-    monkeypatch.setattr(session, "SILENCE_S", 0.8)
+    """The clock of the visits is the test's own: seconds pass only where it says so."""
+    now = 100.0
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: now))
 
     async def scene():
+        nonlocal now
         visitors = house()
         visitor = await come_in(visitors)
         for _ in range(6):
-            await asyncio.sleep(0.25)
+            now += 0.9 * session.SILENCE_S
             visitor.channel.send(json.dumps({"type": "ping", "page": 0}))
+            await message(visitor, "pong")
+        await asyncio.sleep(2.5 * session.REPORT_EVERY_S)  # it is looked at as often as reports are made
         assert visitors._taken == 1
-        await until(lambda: visitors._taken == 0, 3)
+        now += 1.1 * session.SILENCE_S
+        await until(lambda: visitors._taken == 0)
         await visitor.close()
 
     run(scene())
