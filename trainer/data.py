@@ -2,12 +2,13 @@
 
     DATA/[train/][<group>/]photo/NAME.jpg  and  cartoon/NAME.jpg: the same name is a pair.
 
-Photos without a drawing come from a table: a CSV with `file`, `age`, `sex` (F/M), `group` and five points
-(`left_eye_x`, ..., `mouth_right_y`), as the all_age_faces table has them.
+Photos without a drawing come from a table: a CSV with `file`, `age`, `sex` (F/M) and five points (`left_eye_x`, ...,
+`mouth_right_y`), as the all_age_faces table has them. Where it has a column `gray`, rows that say 1 there are left out.
 """
 
 import csv
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from faces.groups import group_of
 from livetoon.errors import DataError, ModelError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-HELD_OUT = 400  # pictures of a table that never train: those with the smallest sha256 of their name
+HELD_OUT = 400  # pictures of a table that never train, at most: those with the smallest sha256 of their name
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
@@ -128,12 +129,7 @@ def person_mask(photo: np.ndarray) -> np.ndarray:
 def segmenter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A network that marks the person, (1, S, S, 3) float32 RGB in [0, 1] -> S x S values in [0, 1], as a function
     of any (H, W, 3) uint8 RGB: (H, W) uint8, 255 = person. MediaPipe's selfie segmentation is laid out so."""
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises classes of its own, one for each cause
-        raise ModelError(f"--masks {path}: not a network that can be read ({str(error).splitlines()[0]})") from None
+    session = open_network("--masks", path)
     entry = session.get_inputs()[0]
     if len(entry.shape) != 4 or entry.shape[-1] != 3 or not isinstance(entry.shape[1], int):
         raise ModelError(f"--masks {path}: takes {entry.shape}, expected (1, S, S, 3)")
@@ -147,25 +143,69 @@ def segmenter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return segment
 
 
-def held_out(names: Sequence[str], count: int = HELD_OUT) -> set[str]:
-    """The `count` names with the smallest sha256: they never train, so that every measurement finds them unseen."""
+def open_network(option: str, path: Path):
+    """An ONNX network as an onnxruntime session; ModelError begins with the `option` that named it."""
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own, one for each cause
+        raise ModelError(f"{option} {path}: not a network that can be read ({str(error).splitlines()[0]})") from None
+
+
+def held_out(names: Sequence[str]) -> set[str]:
+    """The names with the smallest sha256, 400 or, of a small table, a fifth: they never train, so that every
+    measurement finds them unseen."""
+    count = min(HELD_OUT, len(names) // 5)
     return set(sorted(names, key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest())[:count])
 
 
-def _aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
+def read_table(table: Path, numbers: Sequence[str]) -> list[dict]:
+    """Rows of a CSV with `file`, `age`, `sex` and the columns `numbers`; age (an int) and these as numbers.
+
+    DataError names the column that is missing, or the line of a value that is none.
+    """
+    columns = ("file", "age", "sex", *numbers)
     try:
-        with open(table, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+                raise DataError(f"{table} has no column {', '.join(missing)}; expected {', '.join(columns)}")
+            rows = [_row(row, columns, f"{table}: line {reader.line_num}") for row in reader]
     except OSError as error:
-        raise DataError(f"{table}: {error.strerror}; expected a CSV with file, age, sex and five points") from None
-    if not rows or f"{POINTS[0]}_x" not in rows[0]:
-        raise DataError(f"{table}: expected columns file, age, sex, {', '.join(f'{p}_x, {p}_y' for p in POINTS)}")
+        raise DataError(f"{table}: {error.strerror}; expected a CSV with {', '.join(columns)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a table in UTF-8, comma-separated ({error})") from None
+    if not rows:
+        raise DataError(f"{table} has no rows")
+    return rows
+
+
+def _row(row: dict, columns: Sequence[str], place: str) -> dict:
+    row = dict(row)
+    for name in columns:
+        if row[name] is None:
+            raise DataError(f"{place}: {name} is missing")
+        if name in ("file", "sex"):
+            continue
+        try:
+            value = float(row[name])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{place}: {name} is {row[name]!r}, expected a number")
+        row[name] = int(value) if name == "age" else value
+    return row
+
+
+def _aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
+    rows = read_table(table, [f"{point}_{axis}" for point in POINTS for axis in "xy"])
     unseen = held_out([row["file"] for row in rows])
     aligned = []
     for row in rows:
-        name = group_of(int(row["age"]), row["sex"] == "F")
+        name = group_of(row["age"], row["sex"] == "F")
         if name is None or row["file"] in unseen or row.get("gray") == "1":
             continue
-        points = np.array([[float(row[f"{p}_x"]), float(row[f"{p}_y"])] for p in POINTS], np.float32)
+        points = np.array([[row[f"{point}_x"], row[f"{point}_y"]] for point in POINTS], np.float32)
         aligned.append((name, crop(read(table.parent / row["file"]), align_matrix(points, size), size)))
     return aligned

