@@ -65,14 +65,11 @@ def export(
     size: side S of a crop in px. batch: crops per call, None for any number. calibration: (N, S, S, 3) uint8 RGB,
     crops as live video gives them, for INT8 graphs beside the float ones; every fourth is kept to judge them.
     Files that stand in `folder` are replaced only when every new graph agrees with torch; ModelError tells which
-    one does not.
+    one does not. Graphs of the model that was there before go; files that it did not list stay.
     """
     folder = Path(folder)
     name = name or folder.name
-    if batch is not None and batch < 1:
-        raise UsageError(f"--batch {batch}: expected 1 or more")
-    if size < 16 or size % 16:
-        raise UsageError(f"--size {size}: expected a multiple of 16")
+    _check_shape(size, batch)
     if calibration is not None and len(calibration) < LEAST_CROPS:
         raise UsageError(f"--int8: {len(calibration)} crops are too few, expected {LEAST_CROPS} or more")
     judged = {"fp32": proof_crops(size)}
@@ -100,8 +97,9 @@ def export(
             nodes={graph: len(model.graph.node) for graph, model in sorted(models.items())},
             precisions=tuple(judged),
         )
+        earlier = _earlier_files(folder)
         for old in folder.glob("*.onnx"):
-            if old.name not in described.files:
+            if old.name in earlier and old.name not in described.files:
                 old.unlink()
         for file in described.files:
             shutil.move(made / file, folder / file)
@@ -109,6 +107,21 @@ def export(
     if not (folder / CARD).exists():
         (folder / CARD).write_text(card(described), encoding="utf-8")
     return described
+
+
+def _check_shape(size: int, batch: int | None) -> None:
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch {batch}: expected 1 or more")
+    if size < 16 or size % 16:
+        raise UsageError(f"--size {size}: expected a multiple of 16, at least 16")
+
+
+def _earlier_files(folder: Path) -> set[str]:
+    """What the model.json that stands in `folder` lists; nothing where there is none that can be read."""
+    try:
+        return set(manifest.read(folder).files)
+    except ModelError:
+        return set()
 
 
 def _models(
@@ -281,6 +294,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(options: argparse.Namespace) -> None:
+    _check_shape(options.size, options.batch)
     generator = load_generator(options.model)
     crops = read_crops(options.int8, CALIBRATION_CROPS, options.size) if options.int8 else None
     described = export(generator, options.out, options.name, options.size, options.batch, options.licence, crops)

@@ -104,6 +104,7 @@ def read(folder: Path) -> Manifest:
             raise ModelError(f"{path}: version {version}, this livetoon reads version {VERSION}; update livetoon")
         manifest = Manifest(**fields)
         manifest = replace(manifest, groups=tuple(manifest.groups), precisions=tuple(manifest.precisions))
+        _check_types(manifest)
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; {RESTORE}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -114,6 +115,18 @@ def read(folder: Path) -> Manifest:
     if not manifest.groups:
         raise ModelError(f"{path}: names no group; {RESTORE}")
     return manifest
+
+
+def _check_types(manifest: Manifest) -> None:
+    kinds = {"name": str, "network": str, "settings": dict, "size": int, "licence": str, "files": dict, "nodes": dict}
+    for name, kind in kinds.items():
+        value = getattr(manifest, name)
+        if type(value) is not kind:
+            raise TypeError(f"{name} is {value!r}, expected {kind.__name__}")
+    if manifest.size < 16 or manifest.size % 16:
+        raise ValueError(f"size is {manifest.size}, expected a multiple of 16, at least 16")
+    if manifest.batch is not None and (type(manifest.batch) is not int or manifest.batch < 1):
+        raise ValueError(f"batch is {manifest.batch!r}, expected 1 or more, or null for any number")
 
 
 def open_files(model: str | os.PathLike, group: str | None = None) -> ModelFiles:

@@ -140,13 +140,24 @@ def test_the_dense_network_exports_too(make_generator, tmp_path):
     assert described.network == "live-dense"
 
 
-def test_a_card_that_is_there_stays_and_a_group_that_is_gone_goes(tiny, first, tmp_path):
+def test_a_group_that_is_gone_goes_and_what_no_model_listed_stays(tiny, first, tmp_path):
     folder = Path(shutil.copytree(first, tmp_path / "tiny"))
     (folder / "MODEL_CARD.md").write_text("written by hand")
     (folder / "elderly.onnx").write_bytes(b"of an earlier model")
+    (folder / "mine.onnx").write_bytes(b"somebody's own")
+    described = json.loads((folder / "model.json").read_text())
+    described["files"]["elderly.onnx"] = "0" * 64
+    (folder / "model.json").write_text(json.dumps(described))
     export.export(tiny, folder, size=SIZE, report=quiet)
     assert (folder / "MODEL_CARD.md").read_text() == "written by hand"
     assert not (folder / "elderly.onnx").exists()
+    assert (folder / "mine.onnx").read_bytes() == b"somebody's own"
+
+
+def test_without_a_model_description_nothing_is_removed(tiny, tmp_path):
+    (tmp_path / "mine.onnx").write_bytes(b"somebody's own")
+    export.export(tiny, tmp_path, size=SIZE, report=quiet)
+    assert (tmp_path / "mine.onnx").exists()
 
 
 class Twisted(nn.Module):
@@ -212,6 +223,12 @@ def test_command(tiny, tmp_path, capsys):
     assert export.main([str(tmp_path / "tiny.safetensors"), str(out), "--name", "mine", "--size", "32"]) == 0
     assert "1 groups" in capsys.readouterr().out
     assert json.loads((out / "model.json").read_text())["name"] == "mine"
+
+
+@pytest.mark.parametrize("shape", [["--size", "0"], ["--size", "-16"], ["--batch", "0"]])
+def test_the_command_checks_its_options_before_it_reads_anything(shape, tmp_path, capsys):
+    assert export.main([str(tmp_path / "none"), str(tmp_path / "out"), *shape, "--int8", str(tmp_path)]) == 2
+    assert f"{' '.join(shape)}: expected" in capsys.readouterr().err
 
 
 def test_command_without_a_checkpoint(tmp_path, capsys):

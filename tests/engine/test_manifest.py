@@ -77,6 +77,31 @@ def test_broken_description(model, text):
         manifest.open_files(model)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("files", None),
+        ("files", "adults.onnx"),
+        ("size", "64"),
+        ("size", 64.0),
+        ("size", 0),
+        ("size", -64),
+        ("size", 100),
+        ("size", True),
+        ("batch", 0),
+        ("batch", "1"),
+        ("name", None),
+        ("groups", None),
+        ("precisions", 1),
+    ],
+)
+def test_a_field_that_cannot_be_is_refused_in_one_sentence(model, field, value):
+    edit(model, **{field: value})
+    with pytest.raises(ModelError, match=r"model\.json: not a model description") as caught:
+        manifest.open_files(model)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_description_of_a_newer_version(model):
     edit(model, version=2)
     with pytest.raises(ModelError, match="version 2, this livetoon reads version 1; update livetoon"):
