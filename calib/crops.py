@@ -14,17 +14,22 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 def read_crops(folders: Sequence[Path], count: int, size: int) -> np.ndarray:
     """(up to count, size, size, 3) uint8 RGB, as many from each folder, spread evenly over its sorted files.
 
-    A picture is taken whole when it is square, otherwise its middle. UsageError for a folder without pictures,
-    DataError for a file that is none.
+    Of more folders than `count`, some give none. A picture is taken whole when it is square, otherwise its middle.
+    UsageError for a folder without pictures, DataError for a file that is none.
     """
     share = max(1, count // len(folders))
-    return np.stack([_read(path, size) for folder in folders for path in _spread(Path(folder), share)])
+    paths = [path for folder in folders for path in _spread(_pictures(Path(folder)), share)]
+    return np.stack([_read(path, size) for path in _spread(paths, count)])
 
 
-def _spread(folder: Path, count: int) -> list[Path]:
+def _pictures(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     if not paths:
         raise UsageError(f"{folder}: no pictures in it ({', '.join(ENDINGS)})")
+    return paths
+
+
+def _spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[index] for index in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
 
 

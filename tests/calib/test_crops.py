@@ -21,7 +21,7 @@ def folder(tmp_path):
 def test_spread_evenly_over_the_folder(folder):
     crops = read_crops([folder], 3, 32)
     assert (crops.shape, crops.dtype) == ((3, 32, 32, 3), np.uint8)
-    assert sorted(crops[:, 0, 0, 0].tolist()) == [0, 100, 200] or len(set(crops[:, 0, 0, 0].tolist())) == 3
+    assert sorted(crops[:, 0, 0, 0].tolist()) == [0, 100, 150]  # 3.png, a/0.png and a/2.png of the five, sorted
     assert not crops[..., 1:].any()
 
 
@@ -35,6 +35,14 @@ def test_the_same_share_of_every_folder(folder, tmp_path):
     crops = read_crops([folder, tmp_path / "blue"], 4, 32)
     assert len(crops) == 3
     assert crops[2, 0, 0, 2] > 150
+
+
+def test_no_more_than_asked_for_of_many_folders(tmp_path):
+    for index in range(5):
+        (tmp_path / f"{index}").mkdir()
+        cv2.imwrite(str(tmp_path / f"{index}" / "only.png"), np.full((64, 64, 3), (0, 0, 50 * index), np.uint8))
+    crops = read_crops([tmp_path / f"{index}" for index in range(5)], 3, 32)
+    assert crops[:, 0, 0, 0].tolist() == [0, 100, 200]
 
 
 def test_the_middle_of_a_wide_picture(tmp_path):
