@@ -22,7 +22,6 @@ from streamer.pipeline import Pipeline, Result, Settings
 from streamer.server import application
 from streamer.session import Transport
 from streamer.visitors import Visitors
-from tests.conftest import SHARED
 
 pytestmark = pytest.mark.browser
 
@@ -55,8 +54,9 @@ def served(loop, model) -> Iterator[Served]:
 
 @functools.cache
 def people(number: int) -> list[clips.Person]:
-    """Two seconds of each person, to and fro."""
-    shown = clips.people(SHARED / "data" / "video", number)
+    """Two seconds of each person, to and fro: those of LIVETOON_CLIPS, or the astronaut."""
+    folder = os.environ.get("LIVETOON_CLIPS")
+    shown = clips.people(Path(folder) if folder else None, number)
     return [clips.Person(person.frames[:60], person.box) for person in shown]
 
 
