@@ -1,10 +1,10 @@
 """Follows faces from frame to frame, and never forgets one it has just seen.
 
 Each frame is searched by the cheap detector before anything of it is shown, while the faces known so far are
-fitted (468 points) in the squares where they were a moment ago. The wide search begins every fifth frame and
-is read at the next one, so that no frame waits for it; it is waited for in the first second of a picture,
-while nobody is there and when a face is missing. A face that cannot be fitted, or is one too many to draw, is
-still reported so that the caller hides it.
+fitted (468 points) in the squares where they were a moment ago. The wide search begins in about every fifth
+frame and is read at the next one, so that no frame waits for it; it is waited for in the first second of a
+picture, while nobody is there, when a face is missing, and where frames come slowly. A face that cannot be
+fitted, or is one too many to draw, is still reported so that the caller hides it.
 """
 
 import math
@@ -18,7 +18,8 @@ from faces.face import Face
 from faces.landmarks import FaceMesh, Mesh, five, pose, square
 from faces.smooth import OneEuro
 
-WIDE_EVERY = 5  # frames: a small or turned face stays unseen 0.2 s at most
+WIDE_EVERY_S = 0.15  # a small or turned face stays unseen for this long and a frame at most
+SLOW_S = 0.09  # between frames: from here on a result of the frame before comes too late
 EARLY_S = 1.0  # in which every frame is searched widely: a camera's first pictures are dark, a video's first blurred
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
@@ -79,7 +80,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next_number = 0
         self._frames = 0
-        self._last_t = self._began = 0.0
+        self._last_t = self._began = self._searched = 0.0
         self._shape: tuple[int, int] | None = None
         self._refuted: list[tuple[np.ndarray, float]] = []
         self._wide: Search | None = None
@@ -97,15 +98,17 @@ class Tracker:
         missing = self._recover(frame, t, found, missing, watch)
         # While nobody is there no generator runs either, so both searches look at every frame. A face lost in this very
         # frame is looked for at once, one lost before in every second frame.
-        early = t - self._began < EARLY_S or not self._tracks
+        early = t - self._began < EARLY_S or not self._tracks or t - self._last_t > SLOW_S
         if early or any(track.last_seen == self._last_t or self._frames % 2 for track in missing):
             with watch.search:
                 wide = self._finders.wide(frame)
             self._recover(frame, t, wide, missing, watch)
             found += wide
-        elif self._frames % WIDE_EVERY == 0:
+            self._searched = t
+        elif t - self._searched >= WIDE_EVERY_S:
             with watch.search:
                 self._wide = self._finders.wide.start(frame)
+            self._searched = t
         self._confirm(t, found)
         self._add_new(frame, t, found, watch)
         self._drop(t)

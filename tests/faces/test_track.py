@@ -77,6 +77,16 @@ def test_in_the_first_second_every_frame_is_searched_widely(tracker, scene):
     assert [face.fitted for face in both[0]] == [True, True]
 
 
+@pytest.mark.parametrize("apart", [0.2, 1.0])
+def test_where_frames_come_slowly_no_small_face_is_missed(tracker, scene, apart):
+    near, small = (200, 240, 1.5, 0), (520, 150, 0.6, 0)
+    for index in range(8):
+        faces = tracker.update(scene(near, small), 2 * index * apart).faces
+        assert len(faces) == 2, index
+        faces = tracker.update(scene(near, small), (2 * index + 1) * apart).faces
+        assert len(faces) == 2, index
+
+
 def test_back_within_the_time_is_the_same_person(tracker, scene):
     first = play(tracker, [scene((320, 200, 1.5, 0))] * 5)
     play(tracker, [scene()] * 8, start=5 / FPS)
