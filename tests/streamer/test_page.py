@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import functools
 import io
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
 import av
@@ -17,6 +18,7 @@ from aiohttp import web
 from benchmarks import clips, measure
 from benchmarks.browser import Chromium, Page
 from benchmarks.serving import Served, server
+from livetoon.errors import EngineError
 from streamer.opening import open_runners
 from streamer.pipeline import Pipeline, Result, Settings
 from streamer.server import application
@@ -25,6 +27,7 @@ from streamer.visitors import Visitors
 
 pytestmark = pytest.mark.browser
 
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "video"
 RUNNING = "document.body.dataset.state === 'running'"
 FAILED = "document.body.dataset.state === 'failed'"
 SAID = "document.getElementById('failure').innerText"
@@ -54,9 +57,8 @@ def served(loop, model) -> Iterator[Served]:
 
 @functools.cache
 def people(number: int) -> list[clips.Person]:
-    """Two seconds of each person, to and fro: those of LIVETOON_CLIPS, or the astronaut."""
-    folder = os.environ.get("LIVETOON_CLIPS")
-    shown = clips.people(Path(folder) if folder else None, number)
+    """Two seconds of each person, to and fro: of the clips beside the checkout, or the astronaut."""
+    shown = clips.people(CLIPS, number)
     return [clips.Person(person.frames[:60], person.box) for person in shown]
 
 
@@ -162,6 +164,40 @@ def test_a_face_comes_back_as_the_cartoon_that_the_pipeline_draws(loop, served, 
         assert same < drawn - 6, f"frame {number}: {same:.1f} dB from the raw face"
 
 
+@contextlib.asynccontextmanager
+async def serving(process) -> AsyncIterator[str]:
+    """The address of a server in this process whose visitors get `process` for a pipeline."""
+    about = {"groups": [], "max_faces": 4, "defaults": {"group": "auto"}}
+    visitors = Visitors(lambda: process, Settings(), [], Transport(), 1)
+    runner = web.AppRunner(application(visitors, about, frozenset({"localhost"})))
+    await runner.setup()
+    site = web.TCPSite(runner, "localhost", 0)
+    await site.start()
+    try:
+        yield f"http://localhost:{site._server.sockets[0].getsockname()[1]}"
+    finally:
+        await visitors.close()
+        await runner.cleanup()
+
+
+def test_a_camera_of_which_nothing_can_be_drawn_is_explained_and_stays_hidden(loop, clip):
+    def fails(frame: np.ndarray, t: float, settings: Settings) -> Result:
+        raise EngineError("The graphics card is gone: start livetoon again.")
+
+    fails.reset = lambda: None
+
+    async def scene():
+        async with serving(fails) as address, Chromium(clip()) as chromium:
+            page = await chromium.open(address, script(1, 640, 480))
+            await page.click("#start")
+            said = await page.wait_for("document.getElementById('waiting-text').textContent", 20)
+            return said, await page.run("document.body.dataset.state"), await measure.Seen.of(page)
+
+    said, state, seen = within(loop, scene())
+    assert said == "The graphics card is gone: start livetoon again."
+    assert state == "starting" and len(seen.decoded) == 0
+
+
 def test_the_measure_finds_raw_faces_where_there_are_some(loop, clip):
     """The same measure against a server that sends every frame back as it came: it must cry."""
 
@@ -171,21 +207,10 @@ def test_the_measure_finds_raw_faces_where_there_are_some(loop, clip):
     untouched.reset = lambda: None
 
     async def scene():
-        about = {"groups": [], "max_faces": 4, "defaults": {"group": "auto"}}
-        visitors = Visitors(lambda: untouched, Settings(), [], Transport(), 1)
-        runner = web.AppRunner(application(visitors, about, frozenset({"localhost"})))
-        await runner.setup()
-        site = web.TCPSite(runner, "localhost", 0)
-        await site.start()
-        port = site._server.sockets[0].getsockname()[1]
-        try:
-            async with Chromium(clip()) as chromium:
-                page = await chromium.open(f"http://localhost:{port}", script(1, 640, 480))
-                await start(page)
-                return await shown(page, 15)
-        finally:
-            await visitors.close()
-            await runner.cleanup()
+        async with serving(untouched) as address, Chromium(clip()) as chromium:
+            page = await chromium.open(address, script(1, 640, 480))
+            await start(page)
+            return await shown(page, 15)
 
     seen = within(loop, scene())
     assert seen.raw_frames() >= 0.9 * (len(seen.decoded) - seen.unreadable_frames()) > 10
