@@ -54,6 +54,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ModuleNotFoundError):
-        return f'{error.name} is not installed: pip install "livetoon[stream]" for live video, [train] for training'
+        return (
+            f"{error.name} is not installed: use .venv/bin/python after `make live`, or in livetoon's folder "
+            'pip install ".[stream]" for live video, ".[train]" for training'
+        )
     said = next(iter(str(error).strip().splitlines()), "no more is known")
     return f"{type(error).__name__}: {said} (--debug shows where)"

@@ -67,6 +67,8 @@ def _command(options: argparse.Namespace) -> int:
                 raise explained from error
             print(explained, file=sys.stderr)
             failures += 1
+    if failures == len(jobs) > 0:
+        raise DataError(f"none of {failures} files could be drawn; what to do stands above.")
     if failures:
         raise DataError(f"{failures} of {len(jobs)} files could not be drawn; the others are in {options.target}.")
     return 0

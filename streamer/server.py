@@ -133,6 +133,8 @@ def _why_not(error: OSError, host: str, port: int) -> str:
         return f"Port {port} is used by another program: stop it or choose another with --port {other}."
     if error.errno == errno.EACCES:
         return f"Port {port} needs more rights than you have: choose one above 1023 with --port 8080."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host}: no address of this machine; localhost and 0.0.0.0 always are."
     return f"--host {host} --port {port}: {error.strerror or error}."
 
 

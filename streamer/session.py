@@ -204,7 +204,7 @@ def ice_server(url: str) -> RTCIceServer:
     try:
         parse_stun_turn_uri(plain)
     except ValueError as error:
-        raise UsageError(f"--ice {plain}: not like stun:stun.example.org:3478 or turn:user:password@host.") from error
+        raise UsageError(f"--ice {kind}: not like stun:stun.example.org:3478 or turn:user:password@host.") from error
     return RTCIceServer(urls=plain, username=user or None, credential=password or None)
 
 

@@ -16,6 +16,7 @@ const FULL_RETRY_MS = 3000;
 const NOTICE_MS = 5000;
 const FIRST_PICTURE_MS = 6000; // a first cartoon takes one or two seconds
 const HINT_AFTER = 3; // reports of half a second without a face: a turned head is no news
+const STILL_AFTER = 4; // reports without a picture from the camera
 
 const STATUS = {
   idle: "Ready", starting: "Starting", running: "Live", waiting: "Waiting", failed: "Stopped",
@@ -27,7 +28,9 @@ let connection = null;
 let meter = new DelayMeter();
 let pace = new Pace();
 let attempt = 0; // a new number makes everything that an older start still awaits void
+let faces = null; // in the last picture that was drawn
 let faceless = 0;
+let still = 0;
 let lastReport = null;
 let notice = { text: "", until: 0 };
 
@@ -79,7 +82,8 @@ async function start(retries = 0) {
 async function connect(stale) {
   meter = new DelayMeter();
   pace = new Pace();
-  lastReport = null;
+  lastReport = faces = null;
+  faceless = still = 0;
   connection = new Connection({
     cartoon: (incoming) => { cartoon.srcObject = incoming; },
     statistics: (message) => !stale() && report(message),
@@ -178,14 +182,17 @@ function report(message) {
   connection?.timing().then(({ encode, roundTrip }) => meter.uplink(encode, roundTrip));
   const delay = meter.take();
   byId("delay").textContent = delay === null ? "–" : `${Math.max(0, Math.round(delay))} ms`;
-  byId("faces").textContent = message.faces ?? "–";
+  faces = message.faces ?? faces;
+  byId("faces").textContent = faces ?? "–";
   if (message.faces !== null) faceless = message.faces ? 0 : faceless + 1;
+  still = message.received ? 0 : still + 1;
   if (message.trouble && page.dataset.state === "starting") show("starting", "No cartoon yet", message.trouble);
-  byId("hint").textContent = message.trouble ?? (performance.now() < notice.until ? notice.text : hintFor(message.faces));
+  byId("hint").textContent = message.trouble ?? (performance.now() < notice.until ? notice.text : hintNow());
   fillStages(message.stages);
 }
 
-function hintFor(faces) {
+function hintNow() {
+  if (still >= STILL_AFTER) return hints.still;
   if (faceless >= HINT_AFTER) return hints.none;
   return faces > about.max_faces ? hints.crowd(faces, about.max_faces) : "";
 }

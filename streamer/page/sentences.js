@@ -52,6 +52,7 @@ export const noPicture = {
 };
 
 export const hints = {
+  still: "The camera sends no pictures: is it covered, asleep or used by another program?",
   none: "No face in view: come closer, look at the camera or switch on a light.",
   crowd: (faces, limit) => `${faces} faces, and livetoon draws ${limit}: the others stay covered.`,
 };

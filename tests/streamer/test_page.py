@@ -312,6 +312,19 @@ def test_an_empty_room_gets_a_hint(loop, served, tmp_path):
     assert seen.unreadable_frames() == len(seen.decoded) and seen.raw_frames() == 0
 
 
+def test_a_camera_that_falls_asleep_gets_a_hint(loop, served, clip):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            page = await chromium.open(served.address, script(1, 640, 480))
+            await start(page)
+            await shown(page, 5)
+            # Without an `ended` event, as a lid or a privacy switch stops a camera.
+            await page.run("document.getElementById('camera-view').srcObject.getVideoTracks()[0].stop()")
+            return await page.wait_for(f"{HINT}.includes('sends no pictures') && {HINT}", 20)
+
+    assert within(loop, scene()).startswith("The camera sends no pictures")
+
+
 def test_no_camera_is_explained(loop, served, screenshots):
     async def scene():
         async with Chromium(None) as chromium:
