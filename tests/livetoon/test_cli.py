@@ -40,7 +40,7 @@ def test_a_full_disk_names_the_file(capsys):
 
 def test_a_missing_package_is_named_with_what_installs_it(capsys):
     run(ModuleNotFoundError("No module named 'torch'", name="torch"))
-    assert "torch is not installed: pip install" in capsys.readouterr().err
+    assert "torch is not installed: use .venv/bin/python" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback():
