@@ -132,12 +132,12 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def _oval(outline: np.ndarray, side: int) -> np.ndarray:
-    """(S, S) uint8: 255 inside the outline, falling to 0 over about 8 px outside it."""
+    """(S, S) uint8: 255 inside the outline, falling to 0 at it; what is drawn beyond is white and would be a halo."""
     small = np.zeros((_SMALL, _SMALL), np.uint8)
     # Sub-pixel drawing: rounding to whole small pixels would make the edge jump by four.
     centre = outline.mean(axis=0)
-    grown = (centre + (outline - centre) * 1.05) * (_SMALL / side)
-    cv2.fillPoly(small, [np.round(grown * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    shrunk = (centre + (outline - centre) * 0.96) * (_SMALL / side)
+    cv2.fillPoly(small, [np.round(shrunk * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
     soft = cv2.GaussianBlur(small, (5, 5), 0)
     return cv2.convertScaleAbs(cv2.resize(soft, (side, side), interpolation=cv2.INTER_LINEAR), alpha=1.5)
 
