@@ -71,8 +71,8 @@ class Seen:
             when_taken.setdefault(number, []).append(when)
         found = []
         for when, number in shown:
-            taken = max((one for one in when_taken.get(number, ()) if one <= when), default=-np.inf)
-            if when - taken <= longest:
+            taken = max((one for one in when_taken.get(number, ()) if one <= when), default=None)
+            if taken is not None and when - taken <= longest:
                 found.append((when, when - taken))
         return np.array(found, np.float64).reshape(-1, 2)
 

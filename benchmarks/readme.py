@@ -15,6 +15,7 @@ from livetoon.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+PLACES = {"l1": 4, "psnr_db": 2, "alpha_accuracy": 4}
 START, END = "<!-- figures:", "<!-- /figures -->"
 
 
@@ -114,7 +115,7 @@ def _quality(result: dict) -> str:
         [
             row["model"],
             row["background"],
-            *(f"{row[key]:.3f}" if key != "psnr_db" else f"{row[key]:.2f}" for key in keys),
+            *(f"{row[key]:.{PLACES.get(key, 3)}f}" for key in keys),
         ]
         for row in result["rows"]
     ]

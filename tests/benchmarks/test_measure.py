@@ -53,6 +53,12 @@ def test_delays_are_right_when_the_clip_begins_again():
     assert (np.diff(delays[:, 0]) > 0).all()
 
 
+def test_a_cartoon_whose_camera_frame_was_never_on_the_screen_has_no_delay():
+    delays = seen(length=300, frames=100, lost=(5, 66)).delays()
+    np.testing.assert_allclose(delays[:, 1], LATE_MS)
+    assert len(delays) == 98
+
+
 def test_a_frame_that_stays_on_the_screen_counts_once():
     still = seen(length=60, frames=30)
     still.shown[10:15, 1] = still.shown[10, 1]

@@ -27,7 +27,7 @@ def test_a_changed_result_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     assert readme.main(["--check", "--readme", str(copy)]) == 1
     assert readme.main(["--readme", str(copy)]) == 0
-    assert "| m | white | 0.500 |" in copy.read_text()
+    assert "| m | white | 0.5000 |" in copy.read_text()
     assert copy.read_text().endswith("<!-- /figures -->\nb\n")
     assert readme.main(["--check", "--readme", str(copy)]) == 0
 
