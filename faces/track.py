@@ -23,7 +23,7 @@ SLOW_S = 0.09  # between frames: from here on a result of the frame before comes
 EARLY_S = 1.0  # in which every frame is searched widely: a camera's first pictures are dark, a video's first blurred
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
-SURE = 0.75  # score from which a find is a face even if no mesh fits: it is hidden
+SURE = 0.8  # score from which a find is a face even if no mesh fits: it is hidden
 PRESENT = 0.5  # presence of the mesh below which the face counts as not fitted
 CERTAIN = 0.98  # presence without which a find that is not sure is no face
 RETRY_EVERY = 3  # frames between attempts to fit a face that is hidden
@@ -58,6 +58,7 @@ class _Track:
     last_found: float  # by a search, not only by the fit
     score: float
     mesh: Mesh | None = None
+    proved: bool = False  # the mesh was present at least once
     filter: OneEuro = field(default_factory=OneEuro)
     points: np.ndarray | None = None
 
@@ -170,7 +171,9 @@ class Tracker:
         for track in self._tracks:
             match = _match(_moved_box(track, t), found)
             if match is not None and track.mesh is None:
-                _see(track, match, t)
+                # What was found once and never fitted is believed again only when it is found as surely.
+                if match.score >= SURE or track.proved:
+                    _see(track, match, t)
             elif match is not None:
                 track.last_found = t
 
@@ -187,7 +190,7 @@ class Tracker:
             if not sure and any(_belongs(box, detection) for box, _ in self._refuted):
                 continue
             mesh = None
-            if room or (track is None and not sure):
+            if room or track is None:
                 with watch.landmarks:
                     mesh = self._finders.fit_detection(frame, detection)
             if track is None:
@@ -195,9 +198,10 @@ class Tracker:
                     self._refuted.append((detection.box, t + REFUTED_S))
                     continue
                 track = _Track(self._next_number, detection.box, t, t, detection.score)
+                track.proved = mesh.presence > PRESENT
                 self._next_number += 1
                 self._tracks.append(track)
-            _see(track, detection, t)
+                _see(track, detection, t)
             if room and mesh.presence > (PRESENT if sure else CERTAIN):
                 _take(track, mesh, t)
                 if smaller:
@@ -288,7 +292,7 @@ def _take(track: _Track, mesh: Mesh, t: float) -> None:
     points = five(mesh.points)
     if track.mesh is None or _jumped(track.points, points):
         track.filter.reset()
-    track.mesh, track.points = mesh, track.filter(points, t)
+    track.mesh, track.points, track.proved = mesh, track.filter(points, t), True
     low, high = mesh.points[:, :2].min(axis=0), mesh.points[:, :2].max(axis=0)
     track.box = np.concatenate([low, high]).astype(np.float32)
     track.score, track.last_seen = mesh.presence, t

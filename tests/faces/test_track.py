@@ -1,9 +1,11 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
 from faces.align import TEMPLATE, align_matrix, move
-from faces.detect import Detector
+from faces.detect import Detection, Detector
 from faces.landmarks import Mesh
 from faces.track import FADE_S, KEEP_S, Finders, Tracker
 
@@ -250,3 +252,29 @@ def test_a_still_face_does_not_shake(tracker, scene):
 def test_a_moving_face_shakes_little(tracker, scene):
     places = [(320 + 100 * np.sin(i / 12), 220 + 20 * np.sin(i / 7), 1.5, 8 * np.sin(i / 9)) for i in range(60)]
     assert jitter(tracker, scene, places) < 0.6
+
+
+class Told(Detector):
+    """Finds what it is told; frames are not looked at."""
+
+    def __init__(self, detection):
+        super().__init__()
+        self._detection = detection
+        self.score = 1.0
+
+    def _begin(self, frame):
+        return lambda: [dataclasses.replace(self._detection, score=self.score)]
+
+
+def test_a_find_that_was_never_fitted_is_not_held_by_unsure_finds(finders, scene):
+    """A curtain that was surely a face once is covered for a moment, not for as long as it looks a little like one."""
+    points = np.array([(400, 220), (430, 220), (415, 240), (402, 255), (428, 255)], np.float32)
+    curtain = Told(Detection(np.array([380, 190, 450, 280], np.float32), points, 1.0))
+    told = Finders(near=finders.near, wide=curtain)
+    tracker = Tracker(finders=told)
+    wall = scene()
+    curtain.score = 0.85
+    assert [face.fitted for face in play(tracker, [wall])[0]] == [False]
+    curtain.score = 0.6
+    seen = play(tracker, [wall] * 25, start=1 / FPS)
+    assert seen[0] and not seen[-1]
