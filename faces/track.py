@@ -24,6 +24,7 @@ EARLY_S = 1.0  # in which every frame is searched widely: a camera's first pictu
 # Of 428 faces found in noisy rooms the mesh is present (over 0.5) in all but one of those with a score over 0.8 and
 # in five of six of the others; 90 of 91 false finds score under 0.73, and no mesh on them is present over 0.97.
 SURE = 0.8  # score from which a find is a face even if no mesh fits: it is hidden
+CLEAR = 0.9  # score from which a mesh that is present at all is drawn; below, it must be certain
 PRESENT = 0.5  # presence of the mesh below which the face counts as not fitted
 CERTAIN = 0.98  # presence without which a find that is not sure is no face
 RETRY_EVERY = 3  # frames between attempts to fit a face that is hidden
@@ -198,11 +199,11 @@ class Tracker:
                     self._refuted.append((detection.box, t + REFUTED_S))
                     continue
                 track = _Track(self._next_number, detection.box, t, t, detection.score)
-                track.proved = mesh.presence > PRESENT
+                track.proved = _fits(mesh, detection)
                 self._next_number += 1
                 self._tracks.append(track)
                 _see(track, detection, t)
-            if room and mesh.presence > (PRESENT if sure else CERTAIN):
+            if room and _fits(mesh, detection):
                 _take(track, mesh, t)
                 if smaller:
                     smaller.mesh = None
@@ -267,6 +268,11 @@ class _Lap:
 
     def __exit__(self, *_):
         self.ms += (time.perf_counter() - self._start) * 1000
+
+
+def _fits(mesh: Mesh, detection: Detection) -> bool:
+    """Whether a find is a face that may be drawn: a plant that looks like one has a mesh, but no certain one."""
+    return mesh.presence > (PRESENT if detection.score >= CLEAR else CERTAIN)
 
 
 def _see(track: _Track, detection: Detection, t: float) -> None:
