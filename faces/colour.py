@@ -1,5 +1,7 @@
-"""A person's colour and the paint's, steadied over time, and the factor that takes one towards the other."""
+"""A person's colour and the paint's, steadied over time, the factor that takes one towards the other, and how much
+of a grey level counts as one of them."""
 
+import functools
 import math
 
 import cv2
@@ -43,3 +45,9 @@ class Steady:
         both = np.stack([paint + share * (person - paint), paint])[None].astype(np.float32)
         rgb = cv2.cvtColor(both, cv2.COLOR_LAB2RGB)[0].clip(0.02, 1)
         return (rgb[0] / rgb[1]).clip(low, high)
+
+
+@functools.cache
+def ramp(start: int, full: int) -> np.ndarray:
+    """(256,) uint8 table for cv2.LUT: 0 up to `start`, 255 from `full` on; falling where `full` is the lower one."""
+    return ((np.arange(256) - start) * (255 / (full - start))).clip(0, 255).astype(np.uint8)

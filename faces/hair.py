@@ -8,7 +8,7 @@ wherever the camera sees about the measured colour, so that a shirt keeps its ow
 import cv2
 import numpy as np
 
-from faces.colour import Steady
+from faces.colour import Steady, ramp
 from faces.regions import fill, grown
 
 FACE = (1.02, 0.8, 1.02)  # up to the brows: never hair; above them a fringe may hang
@@ -46,7 +46,6 @@ class HairTone:
 def _drawn(small) -> np.ndarray:
     """(64, 64) uint8: 255 where the cartoon is dark outside the face."""
     red, green, blue, _ = cv2.split(small.cartoon)
-    ramp = (DARK_FROM - np.arange(256)) * (255 / (DARK_FROM - DARK_FULL))
-    dark = cv2.LUT(cv2.max(cv2.max(red, green), blue), ramp.clip(0, 255).astype(np.uint8))
+    dark = cv2.LUT(cv2.max(cv2.max(red, green), blue), ramp(DARK_FROM, DARK_FULL))
     fill(dark, grown(small.points, FACE), 0)
     return dark

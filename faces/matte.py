@@ -7,6 +7,7 @@ white smoke there. White is kept inside head and neck, and where the camera sees
 import cv2
 import numpy as np
 
+from faces.colour import ramp
 from faces.regions import fill, grown, neck
 
 WHITE_FROM, WHITE_FULL = 180, 225  # darkest channel of the cartoon from which it counts as white, and in full
@@ -21,14 +22,9 @@ def keep(small) -> np.ndarray:
     fill(head, neck(small.points, 1.15), 255)
     head = cv2.blur(head, (9, 9))
     red, green, blue, _ = cv2.split(small.cartoon)
-    white = cv2.LUT(cv2.min(cv2.min(red, green), blue), _ramp(WHITE_FROM, WHITE_FULL))
+    white = cv2.LUT(cv2.min(cv2.min(red, green), blue), ramp(WHITE_FROM, WHITE_FULL))
     camera = cv2.cvtColor(small.crop, cv2.COLOR_RGB2GRAY)
     brighter = cv2.subtract(cv2.cvtColor(small.cartoon, cv2.COLOR_RGBA2GRAY), camera)
-    stray = cv2.multiply(white, cv2.LUT(brighter, _ramp(BRIGHTER_FROM, BRIGHTER_FULL)), scale=1 / 255)
+    stray = cv2.multiply(white, cv2.LUT(brighter, ramp(BRIGHTER_FROM, BRIGHTER_FULL)), scale=1 / 255)
     stray = cv2.multiply(cv2.blur(stray, (3, 3)), cv2.bitwise_not(head), scale=1 / 255)
     return cv2.bitwise_not(stray)
-
-
-def _ramp(start: int, full: int) -> np.ndarray:
-    """(256,) uint8 table: 0 up to `start`, 255 from `full` on."""
-    return ((np.arange(256) - start) * (255 / (full - start))).clip(0, 255).astype(np.uint8)

@@ -9,7 +9,7 @@ often drawn less open than it is: a hole in the mask there would leave a white c
 import cv2
 import numpy as np
 
-from faces.colour import Steady
+from faces.colour import Steady, ramp
 from faces.regions import fill, grown, neck
 
 PAINT_FROM, PAINT_FULL = 150, 200  # darkest channel of a pixel from which it counts as paint, and counts in full
@@ -49,8 +49,7 @@ class SkinTone:
 def _paint(rgba: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 -> (H, W) uint8: 255 where it is bright in every channel, so near-white and of low chroma."""
     red, green, blue, _ = cv2.split(rgba)
-    ramp = (np.arange(256) - PAINT_FROM) * (255 / (PAINT_FULL - PAINT_FROM))
-    return cv2.LUT(cv2.min(cv2.min(red, green), blue), ramp.clip(0, 255).astype(np.uint8))
+    return cv2.LUT(cv2.min(cv2.min(red, green), blue), ramp(PAINT_FROM, PAINT_FULL))
 
 
 def _lit(colours: np.ndarray) -> np.ndarray:
