@@ -40,11 +40,11 @@ def read(path: Path, size: int | None = None) -> np.ndarray:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if min(image.size) < SMALLEST:
-                raise DataError(f"{path}: only {image.width}x{image.height} px; take it out of the folder")
+                raise DataError(f"only {image.width}x{image.height} px; take it out of the folder")
             image.load()
             picture = _rgb(_upright(image))
     except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {error}") from None
     except Exception as error:  # a broken file makes decoders raise nearly any class
         raise DataError(f"{path}: {_explained(path, error)}") from None
     if size and picture.shape[:2] != (size, size):
