@@ -155,6 +155,9 @@ def _read_onnx(path: Path) -> tuple[nn.Module, str | None]:
         raise ModelError(f"{path}: not an ONNX network that can be read ({type(error).__name__})") from error
     try:
         values = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
+        for node in graph.node:  # an exporter writes equal tensors once, and Identity for the others
+            if node.op_type == "Identity" and node.input[0] in values:
+                values[node.output[0]] = values[node.input[0]]
         inputs = [node.input for node in graph.node if node.op_type == "Conv"]
         network = network_of(
             _unfolded([(values[weight], values[bias]) for _, weight, bias in inputs]), str(path)
