@@ -250,8 +250,7 @@ def _save(path: Path, learner: Learner, people: People, step: int) -> None:
         "version": VERSION,
         "step": step,
         "recipe": dataclasses.asdict(learner.recipe),
-        "people": people.names,
-        "pictures": len(people.learned),
+        "people": people.fingerprint(),
         "optimizer": state["param_groups"],
     }
     try:
@@ -268,7 +267,7 @@ def _restore(path: Path, learner: Learner, people: People) -> int:
         tensors = load_file(path)
         with safe_open(path, "pt") as file:
             state = json.loads((file.metadata() or {})["state"])
-        version, step, recipe = state["version"], state["step"], state["recipe"]
+        version, step, recipe, groups = (state[name] for name in ("version", "step", "recipe", "optimizer"))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         raise ModelError(f"{path}: not the state of a face-ID network's learning, or broken") from None
     if version != VERSION:
@@ -277,7 +276,7 @@ def _restore(path: Path, learner: Learner, people: People) -> int:
         if recipe.get(name) != value:
             option = name.replace("_", "-")
             raise UsageError(f"--resume: --{option} is {value}, but it was begun with {recipe.get(name)}")
-    if state["people"] != list(people.names) or state["pictures"] != len(people.learned):
+    if state.get("people") != people.fingerprint():
         raise UsageError("--resume: the people or their pictures are not those it was begun with")
     slots: dict[int, dict[str, Tensor]] = {}
     for key in [key for key in tensors if key.startswith("optimizer.")]:
@@ -287,7 +286,7 @@ def _restore(path: Path, learner: Learner, people: People) -> int:
         with torch.no_grad():
             learner.centres.copy_(tensors.pop("centres"))
         learner.network.load_state_dict({key.removeprefix("network."): value for key, value in tensors.items()})
-        learner.optimizer.load_state_dict({"state": slots, "param_groups": state["optimizer"]})
+        learner.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     except (KeyError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit the network that it was begun with") from error
     return step
