@@ -26,7 +26,7 @@ VERSION = 1  # of report.json and the journal
 JOURNAL = ".prepared.jsonl"
 NEEDS_POINTS = "needs_points.csv"
 
-TILE, GAP, CAPTION = 128, 8, 30  # px
+TILE, GAP, CAPTION = 128, 8, 44  # px
 COLUMNS, MOST = 10, 200  # tiles beside each other and on a sheet; of more, every so manieth is shown
 FONT = 11  # px
 
@@ -93,18 +93,22 @@ def write_report(out: Path, entries: list[dict], settings: dict) -> None:
         stale.unlink()
     for name, shown in sheets.items():
         if name == "dropped":
-            tiles = [(Path(entry["source"]), f"{Path(entry['source']).name}\n{entry['detail']}") for entry in shown]
+            tiles = [(Path(entry["source"]), _why(entry)) for entry in shown]
         else:
             tiles = [(out / entry["file"], f"{entry['name']}\n{_figures(entry)}") for entry in shown]
         contact_sheet(out / f"contact-{name}.jpg", f"{name}: {len(shown)} pictures", tiles)
 
 
 def _figures(entry: dict) -> str:
-    return f"{entry['domain']}, {entry['side_px']:.0f} px, {entry['sharpness']:.2f}"
+    return f"{entry['domain']}, face {entry['side_px']:.0f} px\nsharpness {entry['sharpness']:.2f}"
+
+
+def _why(entry: dict) -> str:
+    return f"{Path(entry['source']).name}\n{entry['reason']}\n{entry['detail']}"
 
 
 def contact_sheet(path: Path, title: str, tiles: list[tuple[Path, str]]) -> None:
-    """Write a JPEG with each picture, made to fit, above its two lines of text; at most 200, evenly chosen."""
+    """Write a JPEG with each picture, made to fit, above its lines of text (three); at most 200, evenly chosen."""
     if len(tiles) > MOST:
         title += f", {MOST} of them shown"
         tiles = [tiles[round(index)] for index in np.linspace(0, len(tiles) - 1, MOST)]
@@ -119,7 +123,7 @@ def contact_sheet(path: Path, title: str, tiles: list[tuple[Path, str]]) -> None
         small = _thumbnail(picture)
         sheet.paste(small, (x + (TILE - small.width) // 2, y + (TILE - small.height) // 2))
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(210, 210, 210))
-        for line, words in enumerate(text.splitlines()[:2]):
+        for line, words in enumerate(text.splitlines()[:3]):
             draw.text((x, y + TILE + 1 + line * (FONT + 2)), _fitting(words, TILE, font.getlength), "black", font)
     with replacing(path) as temporary:
         sheet.save(temporary, "JPEG", quality=88)

@@ -63,7 +63,11 @@ class Worker:
                 self._own.find = FaceFinder(settings.domain)
             found = self._own.find(picture)
         if found is None:
-            return None, dropped("no face", "no face found" + ("; needs points" * (settings.domain == "cartoon")))
+            hint = "; needs points" if settings.domain == "cartoon" else ""
+            return None, dropped("no face", f"no face found{hint}")
+        if not _inside(found.points, picture):
+            size = f"{picture.shape[1]}x{picture.shape[0]}"
+            return None, dropped("no face", f"its points lie beside the picture of {size} px")
         face = aligned(picture, found.points, settings.size)
         known = {
             "side_px": round(found.side, 1),
@@ -103,6 +107,11 @@ class Worker:
             temporary.write_bytes(encoded.tobytes())
 
 
+def _inside(points: np.ndarray, picture: np.ndarray) -> bool:
+    """Whether the middle of the points lies in the picture; some of them may lie outside of it."""
+    return bool((points.mean(axis=0) >= 0).all() and (points.mean(axis=0) < picture.shape[1::-1]).all())
+
+
 def _same(before: dict, now: dict) -> bool:
     return before.get("sha256") == now["sha256"] and before.get("settings") == now["settings"]
 
@@ -135,16 +144,19 @@ class _Progress:
 
     def __init__(self, count: int):
         self.done, self._count = 0, count
-        self._start = time.monotonic()
-        self._next = self._start + SHOWN_AFTER_S
+        self._next = time.monotonic() + SHOWN_AFTER_S
+        self._began: float | None = None  # with the first pictures done: before them the networks are opened
+        self._before = 0
         self._shown = False
 
     def show(self, more: int) -> None:
         self.done += more
         now = time.monotonic()
-        if now < self._next or not self.done:
+        if self._began is None and self.done:
+            self._began, self._before = now, self.done
+        if now < self._next or self.done == self._before:
             return
-        left = (now - self._start) / self.done * (self._count - self.done)
+        left = (now - self._began) / (self.done - self._before) * (self._count - self.done)
         line = f"{self.done} of {self._count} pictures, {left:.0f} s left"
         on_screen = sys.stderr.isatty()
         print(f"\r{line} " if on_screen else line, end="" if on_screen else "\n", file=sys.stderr, flush=True)

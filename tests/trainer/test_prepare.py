@@ -1,0 +1,527 @@
+"""Any pictures become a data folder: aligned, sorted, without doubles and bad ones, and a stopped call goes on."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from skimage import data
+
+from faces.align import TEMPLATE, align_matrix, crop
+from livetoon.errors import DataError
+from trainer import prepare
+from trainer.lock import alone
+from trainer.pictures import read
+from trainer.prepare_face import FaceFinder, aligned, near_duplicates, on_white, perceptual_hash, sharpness
+from trainer.prepare_plan import Settings
+from trainer.prepare_report import contact_sheet
+from trainer.prepare_table import COORDINATES, read_labels
+
+EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye
+HAND_SET = np.array([(204, 102), (247, 105), (223, 126), (200, 139), (247, 141)], float)
+MIRRORED = (np.array([299, 0]) - HAND_SET * (1, -1))[[1, 0, 2, 4, 3]]
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    """(300, 300, 3) uint8 RGB: the astronaut's head, with the places above still right."""
+    return np.ascontiguousarray(data.astronaut()[:300, :300])
+
+
+def save(path: Path, picture: np.ndarray, *how) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), *how)
+
+
+def mirrored(picture: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+def call(*arguments, capsys) -> tuple[int, str, str]:
+    code = prepare.main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def report(out: Path) -> dict[str, dict]:
+    """Entries by the path of their source in IN."""
+    pictures = json.loads((out / "report.json").read_text())["pictures"]
+    return {os.path.relpath(entry["source"], out.parent / "in"): entry for entry in pictures}
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def five(points: np.ndarray) -> dict[str, float]:
+    return dict(zip(COORDINATES, points.ravel().tolist(), strict=True))
+
+
+def hand_set(folder: Path, **points: np.ndarray) -> Path:
+    """Points for every picture in `folder`: those of its stem in `points`, or the face's own. Nothing is searched."""
+    rows = [{"file": path.name, **five(points.get(path.stem, HAND_SET))} for path in sorted(folder.glob("*.*g"))]
+    write_table(folder.parent / "points.csv", rows)
+    return folder.parent / "points.csv"
+
+
+def crops(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.glob("*/*/*"))}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, face):
+    """A folder with one of everything, done once: IN, OUT."""
+    root = tmp_path_factory.mktemp("mixed")
+    source = root / "in"
+    save(source / "a.png", face)
+    save(source / "other" / "A.png", mirrored(face))
+    shutil.copy(source / "a.png", source / "copy.png")
+    save(source / "again.jpg", cv2.resize(face, None, fx=0.8, fy=0.8), [cv2.IMWRITE_JPEG_QUALITY, 50])
+    save(source / "blurred.png", cv2.GaussianBlur(face, (0, 0), 5))
+    save(source / "tiny.png", cv2.resize(face, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    save(source / "wall.png", np.full((200, 300, 3), 120, np.uint8))
+    (source / "broken.jpg").write_bytes((source / "again.jpg").read_bytes()[:4000])
+    (source / "empty.png").write_bytes(b"")
+    (source / "notes.txt").write_text("no picture")
+    (source / ".hidden").mkdir()
+    shutil.copy(source / "a.png", source / ".hidden" / "b.png")
+    # Too blurred to be found, but somebody knows where the face is.
+    write_table(root / "points.csv", [{"file": "blurred.png", **five(HAND_SET)}])
+    counts = prepare.prepare(source, root / "out", Settings(), points=root / "points.csv", jobs=1)
+    return source, root / "out", counts
+
+
+def test_what_is_kept_and_why_the_rest_is_not(mixed):
+    _, out, counts = mixed
+    became = {name: entry.get("reason", "kept") for name, entry in report(out).items()}
+    assert became == {
+        "a.png": "kept",
+        "other/A.png": "kept",
+        "copy.png": "duplicate",
+        "again.jpg": "near-duplicate",
+        "blurred.png": "blurred",
+        "tiny.png": "tiny",
+        "wall.png": "no face",
+        "broken.jpg": "unreadable",
+        "empty.png": "unreadable",
+    }
+    assert counts["kept"] == 2 and counts["other_files"] == 1
+    assert counts["groups"] == {"young-women": {"photo": 2}}  # seen in the face
+    details = {name: entry["detail"] for name, entry in report(out).items() if "detail" in entry}
+    assert details["again.jpg"] == "a near copy of a" and details["copy.png"] == "the same file as a"
+    assert "under 64" in details["tiny.png"] and "under 0.2" in details["blurred.png"]
+    assert details["empty.png"].startswith("an empty file")
+
+
+def test_files_of_one_name_are_both_kept(mixed):
+    _, out, _ = mixed
+    assert list(crops(out)) == ["young-women/photo/a.png", "young-women/photo/other-A.png"]
+
+
+def test_a_crop_is_the_one_of_live_video(mixed, face):
+    _, out, _ = mixed
+    entry = report(out)["a.png"]
+    points = np.array(entry["points"], np.float32)
+    assert np.abs(points[:2] - EYES).max() < 3
+    matrix = align_matrix(points)
+    placed = points @ matrix[:, :2].T + matrix[:, 2]
+    assert np.linalg.norm(placed - TEMPLATE, axis=1).max() < 16
+    found = read(out / entry["file"]).astype(int)
+    assert found.shape == (256, 256, 3)
+    assert np.abs(found - crop(face, matrix)).mean() < 1.5  # points in the report are rounded to 0.1 px
+
+
+def test_contact_sheets_show_every_picture_with_its_reason(mixed):
+    _, out, _ = mixed
+    assert sorted(path.name for path in out.glob("contact-*")) == ["contact-dropped.jpg", "contact-young-women.jpg"]
+    kept, dropped = read(out / "contact-young-women.jpg"), read(out / "contact-dropped.jpg")
+    assert kept.shape[0] == dropped.shape[0] and dropped.shape[1] > kept.shape[1]
+    # Below each of the seven tiles there is black writing.
+    below = dropped[44 + 128 : 44 + 128 + 40]
+    assert all((below[:, 8 + tile * 136 : 136 + tile * 136].min(axis=2) < 100).any() for tile in range(7))
+
+
+def test_a_second_call_does_nothing_again(mixed, capsys):
+    source, out, _ = mixed
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*")}
+    code, said, _ = call(source, out, "--json", "--points", source.parent / "points.csv", capsys=capsys)
+    counts = json.loads(said)
+    assert code == 0 and counts["already_done"] == 9 and counts["kept"] == 2
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*/*")} == before
+
+
+def test_only_what_changed_is_done_again(tmp_path, face):
+    source, out = tmp_path / "in", tmp_path / "out"
+    save(source / "a.png", face)
+    save(source / "again.png", cv2.resize(face, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA))
+    save(source / "other.png", mirrored(face))
+    points = hand_set(source, again=HAND_SET * 0.8, other=MIRRORED)
+
+    def run(**changes) -> dict:
+        return prepare.prepare(source, out, Settings(group="kids", **changes), points=points, jobs=1)
+
+    assert run()["dropped"] == {"near-duplicate": 1}
+    whole = crops(out)
+
+    (out / "kids/photo/a.png").unlink()
+    assert run()["already_done"] == 2 and crops(out) == whole
+
+    assert run(format="jpg")["already_done"] == 0
+    assert list(crops(out)) == ["kids/photo/a.jpg", "kids/photo/other.jpg"]
+
+    save(source / "a.png", np.full((300, 300, 3), 9, np.uint8))
+    assert run(format="jpg")["dropped"] == {"blurred": 1}
+    assert list(crops(out)) == ["kids/photo/again.jpg", "kids/photo/other.jpg"]  # the copy is the best one left
+
+
+def test_files_that_others_put_in_out_are_left_alone(tmp_path, face):
+    source, out = tmp_path / "in", tmp_path / "out"
+    save(source / "a.png", face)
+    (out / "kids/photo").mkdir(parents=True)
+    (out / "kids/photo/A.png").write_bytes(b"somebody else's")
+    prepare.prepare(source, out, Settings(group="kids"), points=hand_set(source), jobs=1)
+    made = crops(out)
+    assert len(made) == 2 and made["kids/photo/A.png"] == b"somebody else's"
+
+
+def test_out_may_lie_in_in(tmp_path, face):
+    save(tmp_path / "in/a.png", face)
+    for _ in range(2):
+        points = hand_set(tmp_path / "in")
+        counts = prepare.prepare(tmp_path / "in", tmp_path / "in/out", Settings(group="kids"), points=points, jobs=1)
+        assert counts["kept"] == 1 and counts["dropped"] == {}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, face):
+    """120 pictures that are all nearly the same: IN and its points."""
+    source = tmp_path_factory.mktemp("many") / "in"
+    for number in range(120):
+        shown = face.copy()
+        shown[0, :, 0] = number
+        save(source / f"{number:03}.jpg", shown)
+    return source, hand_set(source)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_a_stopped_call_goes_on(stop, many, tmp_path):
+    source, points = many
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "trainer.prepare", source, out, "--group", "kids", "--jobs", "1"]
+    process = subprocess.Popen([*map(str, command), "--points", str(points)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("kids/photo/*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=60)
+    made = [path for path in out.glob("kids/photo/*") if path.name[0] != "."]
+    assert 5 <= len(made) < 120
+    assert all(read(path).shape == (256, 256, 3) for path in made)
+    if stop == signal.SIGINT:
+        assert process.returncode == 130
+        assert "done and kept; the same command goes on from there" in said and "Traceback" not in said
+        assert not list(out.glob("kids/photo/.*"))
+    counts = prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=2)
+    assert counts["already_done"] >= 5
+    assert counts["kept"] == 1 and counts["dropped"] == {"near-duplicate": 119}
+    assert len(list(out.glob("kids/photo/[!.]*"))) == 1
+
+
+def test_a_line_cut_short_by_a_kill_is_done_again(tmp_path, face):
+    source, out = tmp_path / "in", tmp_path / "out"
+    save(source / "a.png", face)
+    save(source / "b.png", mirrored(face))
+    points = hand_set(source, b=MIRRORED)
+    prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)
+    # As a kill leaves them: the second picture's line is half there, and its crop not at all.
+    journal = out / ".prepared.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text(lines[0] + lines[1][:-50])
+    whole = crops(out)
+    (out / json.loads(lines[1])["file"]).unlink()
+    counts = prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)
+    assert (counts["kept"], counts["already_done"]) == (2, 1)
+    assert crops(out) == whole
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(tmp_path, face):
+    source, out = tmp_path / "in", tmp_path / "out"
+    save(source / "a.png", face)
+    points = hand_set(source)
+    command = [sys.executable, "-m", "trainer.prepare", source, out, "--group", "kids", "--points", points]
+    stopped = subprocess.run(
+        [*map(str, command)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        check=False,
+    )
+    assert stopped.returncode == 1
+    assert len(stopped.stderr.strip().splitlines()) == 1 and "File too large" in stopped.stderr
+    assert not crops(out)
+    assert prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)["kept"] == 1
+
+
+def drawing(face: np.ndarray) -> np.ndarray:
+    """The face with flat colours and black lines."""
+    flat = cv2.pyrMeanShiftFiltering(face, 8, 24) // 24 * 24
+    lines = cv2.adaptiveThreshold(
+        cv2.medianBlur(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), 5), 255, cv2.ADAPTIVE_THRESH_MEAN_C, 0, 9, 4
+    )
+    return cv2.bitwise_and(flat, flat, mask=lines)
+
+
+def test_drawings_are_found_or_wait_for_points_and_join_their_photo(tmp_path, face, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    drawn = drawing(face)
+    save(source / "photos/a.png", face)
+    save(source / "drawings/a.png", drawn)
+    turned = np.ascontiguousarray(drawn[::-1, ::-1])  # no search sees a face that stands on its head
+    save(source / "drawings/b.png", turned)
+    photos = (source / "photos", out, "--points", hand_set(source / "photos"))
+    assert call(*photos, "--group", "elderly", capsys=capsys)[0] == 0
+    code, said, _ = call(source / "drawings", out, "--domain", "cartoon", capsys=capsys)
+    assert code == 0 and "for 1 drawings write five points each into" in said
+    found = report(out)["drawings/a.png"]
+    assert found["file"] == "elderly/cartoon/a.png"  # beside the photo of its name
+    assert np.abs(np.array(found["points"])[:2] - EYES).max() < 8
+    assert report(out)["drawings/b.png"]["reason"] == "no face"
+
+    needs = out / "needs_points.csv"
+    assert needs.read_text().splitlines() == [",".join(["file", *COORDINATES]), "b.png" + "," * 10]
+    write_table(needs, [{"file": "b.png", **five(299 - HAND_SET)}])
+    again = (source / "drawings", out, "--domain", "cartoon", "--points", needs)
+    for _ in range(2):
+        assert call(*again, capsys=capsys)[0] == 0
+        entry = report(out)["drawings/b.png"]
+        assert entry["status"] == "kept" and entry["points_from"] == "table"
+        np.testing.assert_array_equal(read(out / entry["file"]), aligned(turned, 299 - HAND_SET, 256))
+        assert "b.png,95" in needs.read_text()  # what somebody filled in is never lost
+
+
+@pytest.fixture(scope="module")
+def find() -> FaceFinder:
+    return FaceFinder("photo")
+
+
+def test_no_face_is_seen_where_there_is_none(find):
+    for search in (find, FaceFinder("cartoon")):
+        for picture in (data.coffee(), data.chelsea()):
+            assert search(picture) is None
+
+
+def test_a_large_picture_is_searched_small_and_its_points_are_its_own(face, find):
+    small = find(face)
+    large = find(cv2.resize(face, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC))
+    # Pixel p of the picture is the middle of 6 p to 6 p + 5.
+    assert np.abs((large.points + 0.5) / 6 - 0.5 - small.points).max() < 1
+    assert large.side == pytest.approx(6 * small.side, rel=0.03)
+
+
+def test_the_larger_of_two_faces_is_cut(face, find):
+    both = np.full((420, 640, 3), 110, np.uint8)
+    both[:300, :300] = face
+    both[200:350, 400:550] = cv2.resize(face, (150, 150), interpolation=cv2.INTER_AREA)
+    found = find(both)
+    assert np.abs(found.points[:2] - EYES).max() < 4
+
+
+def test_sharpness_falls_with_blur_and_not_with_light(face):
+    cut = aligned(face, HAND_SET, 256)
+    blurred = [sharpness(cv2.GaussianBlur(cut, (0, 0), sigma)) for sigma in (1, 2, 3, 5)]
+    assert sharpness(cut) > blurred[0] > blurred[1] > blurred[2] > blurred[3]
+    assert blurred[3] < Settings().min_sharpness < sharpness(cut)
+    assert sharpness((cut * 0.6).astype(np.uint8)) == pytest.approx(sharpness(cut), rel=0.1)
+
+
+def test_hashes_know_a_copy_from_another_face(face):
+    cut = aligned(face, HAND_SET, 256)
+    copies = [cv2.convertScaleAbs(cut, alpha=1.1, beta=6), cv2.GaussianBlur(cut, (0, 0), 2), np.roll(cut, 1, axis=1)]
+    hashes = [perceptual_hash(picture) for picture in (cut, *copies, mirrored(cut))]
+    assert near_duplicates(hashes, Settings().near) == [None, 0, 0, 0, None]
+    assert near_duplicates([hashes[0], hashes[4], hashes[0]], 0) == [None, None, 0]
+    assert near_duplicates([], 30) == []
+
+
+def test_white_is_where_nobody_is():
+    picture = np.zeros((4, 4, 3), np.uint8)
+    alpha = np.full((4, 4), 255, np.uint8)
+    alpha[0], alpha[1] = 0, 51
+    found = on_white(picture, alpha)
+    assert (found[0] == 255).all() and (found[1] == 204).all() and (found[2:] == 0).all()
+
+
+def left_half(path: Path, side: int = 32) -> None:
+    """A network that takes the left half of any picture for the person."""
+    mask = np.zeros((1, side, side, 1), np.float32)
+    mask[:, :, : side // 2] = 1
+    nodes = [
+        helper.make_node("Mul", ["image", "zero"], ["nothing"]),
+        helper.make_node("ReduceMax", ["nothing", "axes"], ["grey"], keepdims=1),
+        helper.make_node("Add", ["grey", "half"], ["mask"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([3]), "axes"),
+        numpy_helper.from_array(np.float32(0), "zero"),
+        numpy_helper.from_array(mask, "half"),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, side, side, 3])
+    out = helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, side, side, 1])
+    graph = helper.make_graph(nodes, "left", [image], [out], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def test_white_backgrounds_and_another_size(tmp_path, face, capsys):
+    save(tmp_path / "in/a.png", face)
+    left_half(tmp_path / "left.onnx")
+    options = ("--points", hand_set(tmp_path / "in"), "--white", "--masks", tmp_path / "left.onnx")
+    assert call(tmp_path / "in", tmp_path / "out", "--group", "kids", "--size", 128, *options, capsys=capsys)[0] == 0
+    found = read(tmp_path / "out/kids/photo/a.png")
+    assert found.shape == (128, 128, 3)
+    assert (found[:, 72:] == 255).all() and found[40:90, :56].mean() < 230
+
+
+def test_groups_come_from_the_table(tmp_path, face):
+    source, out = tmp_path / "in", tmp_path / "out"
+    points = five(HAND_SET)
+    for index, name in enumerate(("named", "young", "old", "between", "unwanted", "unlisted")):
+        save(source / f"{name}.png", np.roll(face, index, axis=0))
+    rows = [
+        {"file": "in/named.png", "group": "kids", "age": 33, "sex": "M", **points},
+        {"file": "young.png", "group": "", "age": 20, "sex": "F", **points},
+        {"file": "old.png", "group": "pensioners", "age": 70, "sex": "M", **points},
+        {"file": "between.png", "group": "", "age": 50, "sex": "M", **points},
+        {"file": "unwanted.png", "group": "", "age": 20, "sex": "M", **points},
+    ]
+    write_table(tmp_path / "table.csv", rows)
+    settings = Settings(groups=("kids", "young-women", "elderly"), near=0)
+    prepare.prepare(source, out, settings, table=tmp_path / "table.csv", jobs=1)
+    became = {name: entry.get("group") or entry["detail"] for name, entry in report(out).items()}
+    assert became == {
+        "named.png": "kids",
+        "young.png": "young-women",
+        "old.png": "elderly",
+        "between.png": "50 years belong to no group for sure",
+        "unwanted.png": "young-men is none of kids, young-women, elderly",
+        "unlisted.png": "not in table.csv",
+    }
+
+
+def test_without_groups_the_tables_own_names_count(tmp_path, face):
+    save(tmp_path / "in/a.png", face)
+    write_table(tmp_path / "t.csv", [{"file": "a.png", "group": "pirates"}])
+    found = {tmp_path / "in/a.png"}
+    assert read_labels(tmp_path / "in", found, tmp_path / "t.csv", None, None)[tmp_path / "in/a.png"].group == "pirates"
+
+
+def test_a_face_of_another_group_is_left_out(tmp_path, face):
+    save(tmp_path / "in/a.png", face)
+    points = hand_set(tmp_path / "in")
+    (seen,) = prepare.prepare(tmp_path / "in", tmp_path / "all", Settings(), points=points, jobs=1)["groups"]
+    wanted = tuple(group for group in ("young-women", "young-men", "kids", "elderly") if group != seen)
+    with pytest.raises(DataError, match=r"none of the 1 pictures .*1 no group.*contact-dropped\.jpg"):
+        prepare.prepare(tmp_path / "in", tmp_path / "out", Settings(groups=wanted), points=points, jobs=1)
+    assert report(tmp_path / "out")["a.png"]["detail"] == f"looks like {seen}, which is not wanted"
+
+
+def test_points_beside_the_picture_are_those_of_another(tmp_path, face):
+    save(tmp_path / "in/a.png", face)
+    save(tmp_path / "in/small.png", face[:90, :90])
+    points = hand_set(tmp_path / "in")
+    prepare.prepare(tmp_path / "in", tmp_path / "out", Settings(group="kids"), points=points, jobs=1)
+    assert report(tmp_path / "out")["small.png"]["detail"] == "its points lie beside the picture of 90x90 px"
+
+
+POINTS_ROW = {"file": "a.png", **five(HAND_SET)}
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"file": "a.png", "age": "5"}, "has no column group, nor age and sex"),
+        ({"name": "a.png", "group": "kids"}, "has no column file"),
+        ({"file": "b.png", "group": "kids"}, "none of its files lies in"),
+        ({"file": "a.png", "group": "../out"}, r"line 2: group '\.\./out': expected letters"),
+        ({"file": "a.png", "group": "photo"}, "line 2: group 'photo': expected letters"),
+        ({"file": "a.png", "age": "old", "sex": "F"}, "line 2: age is 'old', expected a number"),
+        ({"file": "a.png", "age": "5", "sex": "w"}, "line 2: sex is 'w', expected F or M"),
+        ({**POINTS_ROW, "group": "kids", "nose_x": ""}, "line 2: nose_x is '', expected a number"),
+        ({**POINTS_ROW, "group": "kids", "nose_x": "inf"}, "line 2: nose_x is 'inf', expected a number"),
+        ({**POINTS_ROW, "group": "kids", "left_eye_x": "400"}, "line 2: left_eye lies right of right_eye"),
+        ({**POINTS_ROW, "group": "kids", "nose_x": "204", "nose_y": "102"}, "line 2: two of the five points"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[:30],
+)
+def test_what_is_wrong_in_a_table_is_named(row, sentence, tmp_path):
+    write_table(tmp_path / "t.csv", [row])
+    with pytest.raises(DataError, match=rf"t\.csv:? {sentence}"):
+        read_labels(tmp_path / "in", {tmp_path / "in/a.png"}, tmp_path / "t.csv", None, None)
+
+
+def test_points_need_all_their_columns(tmp_path):
+    write_table(tmp_path / "p.csv", [{"file": "a.png", "left_eye_x": 3}])
+    with pytest.raises(DataError, match="has no column left_eye_y, right_eye_x"):
+        read_labels(tmp_path / "in", {tmp_path / "in/a.png"}, None, tmp_path / "p.csv", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["nowhere", "out"], 1, "nowhere: no such folder"),
+        (["empty", "out"], 1, "empty: no pictures in it"),
+        (["in", "in"], 2, "is IN itself"),
+        (["in", "out", "--white"], 2, "--white needs --masks"),
+        (["in", "out", "--masks", "m.onnx"], 2, "add --white"),
+        (["in", "out", "--white", "--masks", "m.onnx"], 2, "--masks m.onnx: no such file"),
+        (["in", "out", "--groups", "pirates"], 2, "pirates cannot be told from a face"),
+        (["in", "out", "--groups", "kids", "--group", "kids"], 2, "leave --groups out"),
+        (["in", "out", "--group", "a/b"], 1, "group 'a/b': expected letters"),
+        (["in", "out", "--size", "8"], 2, "--size: expected 32 to 1024, got 8"),
+        (["in", "out", "--jobs", "0"], 2, "--jobs: expected 1 to 256, got 0"),
+        (["in", "out", "--min-sharpness", "nan"], 2, "--min-sharpness: expected 0 to 10"),
+        (["in", "out", "--table", "t.csv"], 1, "t.csv: No such file"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_use_is_one_sentence(arguments, code, sentence, tmp_path, face, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(Path("in/a.png"), face)
+    Path("empty").mkdir()
+    found, _, said = call(*arguments, capsys=capsys)
+    assert found == code
+    assert sentence in said and len(said.strip().splitlines()) == 1
+    assert not list(Path().glob("out/*/*/*"))
+
+
+def test_two_calls_in_one_folder_do_not_mix(tmp_path, face, capsys):
+    save(tmp_path / "in/a.png", face)
+    (tmp_path / "out").mkdir()
+    with alone(tmp_path / "out"):
+        code, _, said = call(tmp_path / "in", tmp_path / "out", capsys=capsys)
+    assert code == 1 and "another run writes there" in said
+
+
+def test_a_sheet_of_many_pictures_has_an_end(tmp_path):
+    contact_sheet(tmp_path / "a.jpg", "many", [(tmp_path / "gone.png", f"name {n}\n") for n in range(5000)])
+    assert read(tmp_path / "a.jpg").shape[0] == 44 + 20 * (128 + 44 + 8)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, trainer.prepare as p; p.arguments(); sys.exit(bool({'numpy', 'cv2', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
