@@ -22,7 +22,7 @@ from livetoon.files import replacing
 from trainer import augment, checkpoint
 from trainer.data import Group
 from trainer.presets import Preset
-from trainer.step import Batch, Trainer
+from trainer.live_step import Batch, Trainer
 
 log = logging.getLogger("trainer")
 
@@ -168,7 +168,7 @@ def _stage(trainer, sampler, run, stage, first, steps, stop, clock) -> None:
             corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
             rate = learning_rate(peak, step, steps, preset.decay_share)
             decay = min(preset.ema, (step + 1) / (step + 10)) if stage == 1 else preset.ema
-            for name, value in trainer.step(batches, rate, decay, corner).items():
+            for name, value in trainer.live_step(batches, rate, decay, corner).items():
                 figures.setdefault(name, []).append(value)
             last = step + 1 == steps or bool(stop)
             if (step + 1) % 50 == 0 or last:

@@ -68,3 +68,43 @@ def live_terms(logits: Tensor, cartoon: Tensor, alpha: Tensor) -> dict[str, Tens
         "structure": 1 - ssim(luminance(laid), luminance(cartoon)),
         "alpha": F.binary_cross_entropy_with_logits(logits[:, 3:], alpha),
     }
+
+
+# The terms of unpaired translation: one value for each picture, (N,), so that every group can be weighed by itself.
+
+
+def per_picture(values: Tensor) -> Tensor:
+    """Mean over everything but the batch: (N, ...) -> (N,) float32."""
+    return values.float().flatten(1).mean(dim=1)
+
+
+def distance(picture: Tensor, target: Tensor) -> Tensor:
+    """L1 of each picture: the cycle and the identity term (CycleGAN, arXiv 1703.10593, equation 2 and section 5.2)."""
+    return per_picture((picture.float() - target.float()).abs())
+
+
+def least_squares(values: Tensor, target: float) -> Tensor:
+    """LSGAN (arXiv 1611.04076, equation 9 with a = 0, b = c = 1), not halved: discriminator values against 1 or 0."""
+    return per_picture((values.float() - target).square())
+
+
+def attention(logits: Tensor, target: float) -> Tensor:
+    """CAM term of a generator (U-GAT-IT, arXiv 1907.10830, equation 6): cross-entropy of its auxiliary classifier
+    against 1 (a photo that is to be translated) or 0 (a picture of its own domain)."""
+    logits = logits.float()
+    return per_picture(F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target), reduction="none"))
+
+
+def group_square(values: Tensor, rows: Tensor) -> Tensor:
+    """Few-shot group term: squared distance of the class values (N, G) to the one-hot group, rows (N,)."""
+    return per_picture((values.float() - F.one_hot(rows, values.shape[1]).float()).square())
+
+
+def group_entropy(values: Tensor, rows: Tensor) -> Tensor:
+    """Face2Webtoon's group term: cross-entropy of the class values (N, G) against the group, rows (N,)."""
+    return F.cross_entropy(values.float(), rows, reduction="none")
+
+
+def keypoint_square(found: Tensor, points: Tensor) -> Tensor:
+    """Mean squared distance of ten coordinates (N, 10), pixels squared."""
+    return per_picture((found.float() - points.float()).square())

@@ -109,7 +109,7 @@ def train(
     from trainer.data import load, segmenter
     from trainer.features import FeatureNetwork
     from trainer.lock import alone
-    from trainer.step import Trainer
+    from trainer.live_step import Trainer
 
     config = {
         "version": VERSION,

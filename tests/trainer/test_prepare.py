@@ -224,7 +224,7 @@ def test_a_stopped_call_goes_on(stop, many, tmp_path):
     command = [sys.executable, "-m", "trainer.prepare", source, out, "--group", "kids", "--jobs", "1"]
     process = subprocess.Popen([*map(str, command), "--points", str(points)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while len(list(out.glob("kids/photo/*.png"))) < 5 and time.monotonic() < deadline:
+    while len(list(out.glob("kids/photo/[!.]*"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(stop)
     _, said = process.communicate(timeout=60)
@@ -340,6 +340,15 @@ def test_the_larger_of_two_faces_is_cut(face, find):
     assert np.abs(found.points[:2] - EYES).max() < 4
 
 
+def test_a_larger_face_half_out_of_the_picture_does_not_hide_a_whole_one(face, find):
+    both = np.full((300, 460, 3), 110, np.uint8)
+    both[:, :300] = face
+    large = cv2.resize(face, None, fx=1.5, fy=1.5)
+    both[:, 330:] = large[20:320, 220:350]  # from the middle of that face on
+    found = find(both)
+    assert found is not None and np.abs(found.points[:2] - EYES).max() < 4
+
+
 def test_sharpness_falls_with_blur_and_not_with_light(face):
     cut = aligned(face, HAND_SET, 256)
     blurred = [sharpness(cv2.GaussianBlur(cut, (0, 0), sigma)) for sigma in (1, 2, 3, 5)]
@@ -419,6 +428,14 @@ def test_groups_come_from_the_table(tmp_path, face):
         "unwanted.png": "young-men is none of kids, young-women, elderly",
         "unlisted.png": "not in table.csv",
     }
+
+
+def test_a_table_knows_pictures_that_were_moved_by_their_name(tmp_path):
+    found = [tmp_path / "in" / name for name in ("x/a.png", "x/b.png", "y/b.png")]
+    rows = [{"file": f"elsewhere/{name}", "group": "kids"} for name in ("a.png", "b.png")]
+    write_table(tmp_path / "t.csv", rows)
+    labels = read_labels(tmp_path / "in", found, tmp_path / "t.csv", None, None)
+    assert list(labels) == found[:1]  # which b.png is meant nobody knows
 
 
 def test_without_groups_the_tables_own_names_count(tmp_path, face):

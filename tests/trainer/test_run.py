@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from livetoon.errors import TrainingError
 from trainer import checkpoint, lock, loop, run
 from trainer.networks import build
-from trainer.step import Trainer
+from trainer.live_step import Trainer
 
 TINY = [
     "--groups",

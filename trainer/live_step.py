@@ -1,0 +1,144 @@
+"""One training step: batches in, parameters moved, figures out. No files, no clock.
+
+Stage 1 learns the basic group. Stage 2 learns all groups with selective backpropagation (arXiv 2007.13332,
+section 4.1): the rare groups' losses stop at the trunk, whose parameters they see as constants.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from livetoon.errors import TrainingError
+from trainer import losses
+from trainer.presets import Preset
+
+
+@dataclass
+class Batch:
+    """photo, cartoon: (N, 3, S, S) float32 in [-1, 1]; alpha: (N, 1, S, S) float32 in [0, 1].
+
+    clean: photos without a drawing, undegraded; motion: their matrices as `affine_grid` takes them, (N, 2, 3).
+    The degraded and moved forms of `clean` stand behind those of the pairs in `photo`; so do their alphas in
+    `alpha`, where somebody marked the persons.
+    """
+
+    photo: Tensor
+    cartoon: Tensor
+    alpha: Tensor
+    clean: Tensor | None = None
+    motion: Tensor | None = None
+
+
+class Trainer:
+    """What changes while a model learns: generator, its average, the optimizer.
+
+    learned: groups whose branches had learned before this run; stage 2 goes on from them.
+    """
+
+    def __init__(self, generator: nn.Module, preset: Preset, features: nn.Module | None, learned: Sequence[str] = ()):
+        self.generator = generator.to(memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.preset = preset
+        self.features = features
+        self.learned = tuple(learned)
+        self.optimizer = torch.optim.AdamW(generator.parameters(), lr=1.0, weight_decay=preset.weight_decay)
+
+    def start_stage_2(self) -> None:
+        """Every rare branch that has not learned before becomes a copy of the basic one; the optimizer's moments
+        start anew. A branch that has learned fits the trunk a little less after stage 1, and catches up."""
+        basic, *rare = self.generator.groups
+        for model in (self.generator, self.ema):
+            model.load_state_dict(self.ema.state_dict())
+            for group in rare:
+                if group not in self.learned:
+                    model.branches[group].load_state_dict(self.ema.branches[basic].state_dict())
+        self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=1.0, weight_decay=self.preset.weight_decay)
+
+    def step(self, batches: dict[str, Batch], learning_rate: float, decay: float, corner: tuple[int, int]) -> dict:
+        """Move the parameters once; returns each group's loss terms.
+
+        corner: where the feature loss looks (a crop of 3/8 of the side: seeing it all costs as much as the generator).
+        """
+        basic = self.generator.groups[0]
+        self.optimizer.zero_grad(set_to_none=True)
+        self.generator.train()
+        total, figures = 0.0, {}
+        for group, batch in batches.items():
+            if group == basic:
+                logits = self.generator.logits(batch.photo, group)
+            else:
+                logits = self._rare_logits(batch.photo, group)
+            cartoon, alpha = self._targets(batch, group)
+            loss, terms = self._loss(logits, cartoon, alpha, corner)
+            total = total + loss
+            figures.update({f"{group}/{name}": value for name, value in terms.items()})
+        total.backward()
+        for param_group in self.optimizer.param_groups:
+            param_group["lr"] = learning_rate
+        self._clip()
+        self.optimizer.step()
+        self._average(decay)
+        return figures
+
+    def _rare_logits(self, photo: Tensor, group: str) -> Tensor:
+        """The trunk as a constant function, statistics included; the branch's statistics stay the basic group's,
+        because a handful of pictures is no population."""
+        branch, trunk = self.generator.branches[group].eval(), self.generator.trunk
+        constants = {name: value.detach() for name, value in trunk.named_parameters()}
+        f1, f2 = branch.encode(photo)
+        trunk.eval()
+        f3 = functional_call(trunk, constants, (f2,))
+        trunk.train()
+        return branch.decode(f1, f2, f3)
+
+    @torch.no_grad()
+    def _targets(self, batch: Batch, group: str) -> tuple[Tensor, Tensor]:
+        """Drawings of the pairs; for photos without one, what the averaged branch draws of the clean photo, moved
+        as the degraded photo was: the student learns to hold still and to see through the dark. Its alpha is
+        taken likewise where the photo has none of its own."""
+        if batch.clean is None:
+            return batch.cartoon, batch.alpha
+        drawn = self.ema(batch.clean, group)
+        grid = nn.functional.affine_grid(batch.motion, list(drawn.shape), align_corners=False)
+        drawn = nn.functional.grid_sample(drawn, grid, padding_mode="border", align_corners=False)
+        pairs = len(batch.cartoon)
+        marked = batch.alpha[pairs:]
+        alpha = marked if len(marked) else drawn[:, 3:]
+        cartoon = losses.on_white(drawn[:, :3], alpha)
+        return torch.cat([batch.cartoon, cartoon]), torch.cat([batch.alpha[:pairs], alpha])
+
+    def _loss(self, logits: Tensor, cartoon: Tensor, alpha: Tensor, corner: tuple[int, int]) -> tuple[Tensor, dict]:
+        terms = losses.live_terms(logits, cartoon, alpha)
+        if self.features is not None:
+            (y, x), side = corner, self.preset.size * 3 // 8
+            window = (..., slice(y, y + side), slice(x, x + side))
+            laid = losses.on_white(torch.tanh(logits[:, :3]), torch.sigmoid(logits[:, 3:]))
+            terms["feature"] = losses.feature_distance(self.features, laid[window], cartoon[window])
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingError(f"loss term `{name}` is {term.item()}: the last checkpoint is kept; lower the rate")
+        loss = sum(getattr(self.preset, name) * term for name, term in terms.items())
+        return loss, {name: term.item() for name, term in terms.items()}
+
+    def _clip(self, limit: float = 5.0) -> None:
+        """Clip what the basic group moves and each rare branch apart: one norm over all would let a rare group's
+        gradient scale the trunk's."""
+        basic, *rare = self.generator.groups
+        branches = self.generator.branches
+        nn.utils.clip_grad_norm_([*self.generator.trunk.parameters(), *branches[basic].parameters()], limit)
+        for group in rare:
+            nn.utils.clip_grad_norm_(branches[group].parameters(), limit)
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        for kept, value in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
+            kept.lerp_(value, 1 - decay)
+        for kept, value in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(value, 1 - decay)
+            else:
+                kept.copy_(value)
