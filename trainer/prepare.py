@@ -15,7 +15,7 @@ from pathlib import Path
 
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
-from trainer.prepare_plan import TOLD_APART, Settings, listing, plan, settle, whole
+from trainer.prepare_plan import TOLD_APART, Settings, listing, plan, settle, sweep, whole
 
 
 def prepare(
@@ -42,6 +42,7 @@ def prepare(
     jobs = jobs or _cores()
     with alone(out):
         journal = Journal(out)
+        sweep(out, journal)
         tasks = plan(source, out, found, settings, table, points, journal)
         worker = Worker(out, settings, journal)
         done = in_parallel(tasks, worker, jobs)

@@ -104,6 +104,15 @@ def plan(
     return tasks
 
 
+def sweep(out: Path, journal: "Journal") -> None:
+    """Remove half-written crops that a kill has left; nobody else writes in OUT meanwhile."""
+    ours = {entry["file"] for entry in journal.entries.values() if entry.get("file")}
+    for path in out.glob("*/*/.*"):
+        # `replacing` writes GROUP/photo/.NAME.png.RANDOM.png first.
+        if (path.parent / path.name[1:].rsplit(".", 2)[0]).relative_to(out).as_posix() in ours:
+            path.unlink()
+
+
 def _names(source: Path, out: Path, found: list[Path], domain: str, journal: "Journal") -> dict[Path, str]:
     """A name for each picture that no other one in OUT has, upper and lower case alike: the file's own, with its
     folders before it where several files in IN are called so. A name once given is kept."""

@@ -154,11 +154,8 @@ def write_needs_points(out: Path, source: Path, entries: Iterable[dict]) -> int:
     """needs_points.csv: the drawings of `source` in which no face was found, after the rows that somebody has filled
     in already, which stay. Returns how many still wait for points."""
     path = out / NEEDS_POINTS
-    filled = []
-    if path.exists():
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            filled = [row for row in csv.DictReader(file) if any(row.get(name) for name in COORDINATES)]
-    done = {row.get("file") for row in filled}
+    filled = _filled(path) if path.exists() else []
+    done = {row["file"] for row in filled}
     waiting = [
         os.path.relpath(entry["source"], source).replace(os.sep, "/")
         for entry in entries
@@ -174,3 +171,15 @@ def write_needs_points(out: Path, source: Path, entries: Iterable[dict]) -> int:
         writer.writerows(filled)
         writer.writerows({"file": name} for name in waiting)
     return len(waiting)
+
+
+def _filled(path: Path) -> list[dict]:
+    """The rows with any point; DataError, before anything is lost, where the file is not as it was written."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"file", *COORDINATES} <= set(reader.fieldnames or ()):
+                raise DataError(f"{path}: its columns have changed; save it with commas between them, or move it away")
+            return [row for row in reader if any(row[name] for name in COORDINATES)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a table in UTF-8, comma-separated ({error}); save it so") from None

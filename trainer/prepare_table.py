@@ -2,8 +2,8 @@
 
     file,group  or  file,age,sex  (F/M), and left_eye_x, left_eye_y, ... mouth_right_y where they are known
 
-`file` is a path in the folder of pictures or beside the table. Points are px of the picture as it is seen, upright;
-left is left in the picture. Cells may be left empty where nothing is known.
+`file` is a path in the folder of pictures or beside the table, or a name that one picture alone has. Points are px of
+the picture as it is seen, upright; left is left in the picture. Cells may be left empty where nothing is known.
 """
 
 import csv
@@ -66,6 +66,9 @@ def read_labels(
 def _rows(table: Path, source: Path, found: set[Path], needed: Sequence[str]) -> list[tuple[str, Path, dict]]:
     """Place (for messages), picture and values of each row that names one of `found`."""
     rows = []
+    named: dict[str, list[Path]] = {}
+    for path in found:
+        named.setdefault(path.name, []).append(path)
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -73,11 +76,12 @@ def _rows(table: Path, source: Path, found: set[Path], needed: Sequence[str]) ->
                 raise DataError(f"{table} has no column {', '.join(missing)}; expected {', '.join(needed)}")
             for row in reader:
                 values = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
-                places = [place / values["file"] for place in (source, table.parent) if values["file"]]
-                if picture := next(
-                    (path for path in (Path(os.path.abspath(place)) for place in places) if path in found), None
-                ):
-                    rows.append((f"{table}: line {reader.line_num}", picture, values))
+                places = [Path(os.path.abspath(place / values["file"])) for place in (source, table.parent)]
+                places = [path for path in places if path in found]
+                if not places and len(alike := named.get(Path(values["file"]).name, [])) == 1:
+                    places = alike
+                if places:
+                    rows.append((f"{table}: line {reader.line_num}", places[0], values))
     except OSError as error:
         raise DataError(f"{table}: {error.strerror}; expected a CSV with {', '.join(needed)}") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -3,12 +3,9 @@
 import csv
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -21,12 +18,11 @@ from skimage import data
 from faces.align import TEMPLATE, align_matrix, crop
 from livetoon.errors import DataError
 from trainer import prepare
-from trainer.lock import alone
 from trainer.pictures import read
-from trainer.prepare_face import FaceFinder, aligned, near_duplicates, on_white, perceptual_hash, sharpness
+from trainer.prepare_face import aligned
 from trainer.prepare_plan import Settings
-from trainer.prepare_report import contact_sheet
-from trainer.prepare_table import COORDINATES, read_labels
+from trainer.prepare_report import contact_sheet, write_needs_points
+from trainer.prepare_table import COORDINATES
 
 EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye
 HAND_SET = np.array([(204, 102), (247, 105), (223, 126), (200, 139), (247, 141)], float)
@@ -206,76 +202,6 @@ def test_out_may_lie_in_in(tmp_path, face):
         assert counts["kept"] == 1 and counts["dropped"] == {}
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory, face):
-    """120 pictures that are all nearly the same: IN and its points."""
-    source = tmp_path_factory.mktemp("many") / "in"
-    for number in range(120):
-        shown = face.copy()
-        shown[0, :, 0] = number
-        save(source / f"{number:03}.jpg", shown)
-    return source, hand_set(source)
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
-def test_a_stopped_call_goes_on(stop, many, tmp_path):
-    source, points = many
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "trainer.prepare", source, out, "--group", "kids", "--jobs", "1"]
-    process = subprocess.Popen([*map(str, command), "--points", str(points)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("kids/photo/[!.]*"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
-    made = [path for path in out.glob("kids/photo/*") if path.name[0] != "."]
-    assert 5 <= len(made) < 120
-    assert all(read(path).shape == (256, 256, 3) for path in made)
-    if stop == signal.SIGINT:
-        assert process.returncode == 130
-        assert "done and kept; the same command goes on from there" in said and "Traceback" not in said
-        assert not list(out.glob("kids/photo/.*"))
-    counts = prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=2)
-    assert counts["already_done"] >= 5
-    assert counts["kept"] == 1 and counts["dropped"] == {"near-duplicate": 119}
-    assert len(list(out.glob("kids/photo/[!.]*"))) == 1
-
-
-def test_a_line_cut_short_by_a_kill_is_done_again(tmp_path, face):
-    source, out = tmp_path / "in", tmp_path / "out"
-    save(source / "a.png", face)
-    save(source / "b.png", mirrored(face))
-    points = hand_set(source, b=MIRRORED)
-    prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)
-    # As a kill leaves them: the second picture's line is half there, and its crop not at all.
-    journal = out / ".prepared.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text(lines[0] + lines[1][:-50])
-    whole = crops(out)
-    (out / json.loads(lines[1])["file"]).unlink()
-    counts = prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)
-    assert (counts["kept"], counts["already_done"]) == (2, 1)
-    assert crops(out) == whole
-
-
-def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(tmp_path, face):
-    source, out = tmp_path / "in", tmp_path / "out"
-    save(source / "a.png", face)
-    points = hand_set(source)
-    command = [sys.executable, "-m", "trainer.prepare", source, out, "--group", "kids", "--points", points]
-    stopped = subprocess.run(
-        [*map(str, command)],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-        check=False,
-    )
-    assert stopped.returncode == 1
-    assert len(stopped.stderr.strip().splitlines()) == 1 and "File too large" in stopped.stderr
-    assert not crops(out)
-    assert prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)["kept"] == 1
-
-
 def drawing(face: np.ndarray) -> np.ndarray:
     """The face with flat colours and black lines."""
     flat = cv2.pyrMeanShiftFiltering(face, 8, 24) // 24 * 24
@@ -313,65 +239,13 @@ def test_drawings_are_found_or_wait_for_points_and_join_their_photo(tmp_path, fa
         assert "b.png,95" in needs.read_text()  # what somebody filled in is never lost
 
 
-@pytest.fixture(scope="module")
-def find() -> FaceFinder:
-    return FaceFinder("photo")
-
-
-def test_no_face_is_seen_where_there_is_none(find):
-    for search in (find, FaceFinder("cartoon")):
-        for picture in (data.coffee(), data.chelsea()):
-            assert search(picture) is None
-
-
-def test_a_large_picture_is_searched_small_and_its_points_are_its_own(face, find):
-    small = find(face)
-    large = find(cv2.resize(face, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC))
-    # Pixel p of the picture is the middle of 6 p to 6 p + 5.
-    assert np.abs((large.points + 0.5) / 6 - 0.5 - small.points).max() < 1
-    assert large.side == pytest.approx(6 * small.side, rel=0.03)
-
-
-def test_the_larger_of_two_faces_is_cut(face, find):
-    both = np.full((420, 640, 3), 110, np.uint8)
-    both[:300, :300] = face
-    both[200:350, 400:550] = cv2.resize(face, (150, 150), interpolation=cv2.INTER_AREA)
-    found = find(both)
-    assert np.abs(found.points[:2] - EYES).max() < 4
-
-
-def test_a_larger_face_half_out_of_the_picture_does_not_hide_a_whole_one(face, find):
-    both = np.full((300, 460, 3), 110, np.uint8)
-    both[:, :300] = face
-    large = cv2.resize(face, None, fx=1.5, fy=1.5)
-    both[:, 330:] = large[20:320, 220:350]  # from the middle of that face on
-    found = find(both)
-    assert found is not None and np.abs(found.points[:2] - EYES).max() < 4
-
-
-def test_sharpness_falls_with_blur_and_not_with_light(face):
-    cut = aligned(face, HAND_SET, 256)
-    blurred = [sharpness(cv2.GaussianBlur(cut, (0, 0), sigma)) for sigma in (1, 2, 3, 5)]
-    assert sharpness(cut) > blurred[0] > blurred[1] > blurred[2] > blurred[3]
-    assert blurred[3] < Settings().min_sharpness < sharpness(cut)
-    assert sharpness((cut * 0.6).astype(np.uint8)) == pytest.approx(sharpness(cut), rel=0.1)
-
-
-def test_hashes_know_a_copy_from_another_face(face):
-    cut = aligned(face, HAND_SET, 256)
-    copies = [cv2.convertScaleAbs(cut, alpha=1.1, beta=6), cv2.GaussianBlur(cut, (0, 0), 2), np.roll(cut, 1, axis=1)]
-    hashes = [perceptual_hash(picture) for picture in (cut, *copies, mirrored(cut))]
-    assert near_duplicates(hashes, Settings().near) == [None, 0, 0, 0, None]
-    assert near_duplicates([hashes[0], hashes[4], hashes[0]], 0) == [None, None, 0]
-    assert near_duplicates([], 30) == []
-
-
-def test_white_is_where_nobody_is():
-    picture = np.zeros((4, 4, 3), np.uint8)
-    alpha = np.full((4, 4), 255, np.uint8)
-    alpha[0], alpha[1] = 0, 51
-    found = on_white(picture, alpha)
-    assert (found[0] == 255).all() and (found[1] == 204).all() and (found[2:] == 0).all()
+@pytest.mark.parametrize("content", [b"file;left_eye_x\nb.png;3\n", "file,ä\n".encode("latin-1")])
+def test_points_that_cannot_be_understood_are_not_written_over(content, tmp_path):
+    (tmp_path / "needs_points.csv").write_bytes(content)
+    entry = {"domain": "cartoon", "source": str(tmp_path / "in/b.png"), "reason": "no face"}
+    with pytest.raises(DataError, match=r"needs_points\.csv: (its columns have changed|not a table in UTF-8)"):
+        write_needs_points(tmp_path, tmp_path / "in", [entry])
+    assert (tmp_path / "needs_points.csv").read_bytes() == content
 
 
 def left_half(path: Path, side: int = 32) -> None:
@@ -430,21 +304,6 @@ def test_groups_come_from_the_table(tmp_path, face):
     }
 
 
-def test_a_table_knows_pictures_that_were_moved_by_their_name(tmp_path):
-    found = [tmp_path / "in" / name for name in ("x/a.png", "x/b.png", "y/b.png")]
-    rows = [{"file": f"elsewhere/{name}", "group": "kids"} for name in ("a.png", "b.png")]
-    write_table(tmp_path / "t.csv", rows)
-    labels = read_labels(tmp_path / "in", found, tmp_path / "t.csv", None, None)
-    assert list(labels) == found[:1]  # which b.png is meant nobody knows
-
-
-def test_without_groups_the_tables_own_names_count(tmp_path, face):
-    save(tmp_path / "in/a.png", face)
-    write_table(tmp_path / "t.csv", [{"file": "a.png", "group": "pirates"}])
-    found = {tmp_path / "in/a.png"}
-    assert read_labels(tmp_path / "in", found, tmp_path / "t.csv", None, None)[tmp_path / "in/a.png"].group == "pirates"
-
-
 def test_a_face_of_another_group_is_left_out(tmp_path, face):
     save(tmp_path / "in/a.png", face)
     points = hand_set(tmp_path / "in")
@@ -461,38 +320,6 @@ def test_points_beside_the_picture_are_those_of_another(tmp_path, face):
     points = hand_set(tmp_path / "in")
     prepare.prepare(tmp_path / "in", tmp_path / "out", Settings(group="kids"), points=points, jobs=1)
     assert report(tmp_path / "out")["small.png"]["detail"] == "its points lie beside the picture of 90x90 px"
-
-
-POINTS_ROW = {"file": "a.png", **five(HAND_SET)}
-
-
-@pytest.mark.parametrize(
-    ("row", "sentence"),
-    [
-        ({"file": "a.png", "age": "5"}, "has no column group, nor age and sex"),
-        ({"name": "a.png", "group": "kids"}, "has no column file"),
-        ({"file": "b.png", "group": "kids"}, "none of its files lies in"),
-        ({"file": "a.png", "group": "../out"}, r"line 2: group '\.\./out': expected letters"),
-        ({"file": "a.png", "group": "photo"}, "line 2: group 'photo': expected letters"),
-        ({"file": "a.png", "age": "old", "sex": "F"}, "line 2: age is 'old', expected a number"),
-        ({"file": "a.png", "age": "5", "sex": "w"}, "line 2: sex is 'w', expected F or M"),
-        ({**POINTS_ROW, "group": "kids", "nose_x": ""}, "line 2: nose_x is '', expected a number"),
-        ({**POINTS_ROW, "group": "kids", "nose_x": "inf"}, "line 2: nose_x is 'inf', expected a number"),
-        ({**POINTS_ROW, "group": "kids", "left_eye_x": "400"}, "line 2: left_eye lies right of right_eye"),
-        ({**POINTS_ROW, "group": "kids", "nose_x": "204", "nose_y": "102"}, "line 2: two of the five points"),
-    ],
-    ids=lambda value: None if isinstance(value, dict) else value[:30],
-)
-def test_what_is_wrong_in_a_table_is_named(row, sentence, tmp_path):
-    write_table(tmp_path / "t.csv", [row])
-    with pytest.raises(DataError, match=rf"t\.csv:? {sentence}"):
-        read_labels(tmp_path / "in", {tmp_path / "in/a.png"}, tmp_path / "t.csv", None, None)
-
-
-def test_points_need_all_their_columns(tmp_path):
-    write_table(tmp_path / "p.csv", [{"file": "a.png", "left_eye_x": 3}])
-    with pytest.raises(DataError, match="has no column left_eye_y, right_eye_x"):
-        read_labels(tmp_path / "in", {tmp_path / "in/a.png"}, None, tmp_path / "p.csv", None)
 
 
 @pytest.mark.parametrize(
@@ -522,14 +349,6 @@ def test_wrong_use_is_one_sentence(arguments, code, sentence, tmp_path, face, mo
     assert found == code
     assert sentence in said and len(said.strip().splitlines()) == 1
     assert not list(Path().glob("out/*/*/*"))
-
-
-def test_two_calls_in_one_folder_do_not_mix(tmp_path, face, capsys):
-    save(tmp_path / "in/a.png", face)
-    (tmp_path / "out").mkdir()
-    with alone(tmp_path / "out"):
-        code, _, said = call(tmp_path / "in", tmp_path / "out", capsys=capsys)
-    assert code == 1 and "another run writes there" in said
 
 
 def test_a_sheet_of_many_pictures_has_an_end(tmp_path):
