@@ -1,6 +1,7 @@
 """Checkpoints: tensors as safetensors, the rest as JSON, whole or not there; and generators read from them.
 
-    RUN/checkpoints/last/  generator.safetensors  ema.safetensors  optimizer.safetensors  state.json
+    RUN/checkpoints/last/  generator.safetensors  ema.safetensors  ...  one file for each network and each optimizer
+                           extra.safetensors      state.json
 
 A folder is written beside its place and renamed, so that a run that is killed while it saves loses nothing.
 """
@@ -8,6 +9,8 @@ A folder is written beside its place and renamed, so that a run that is killed w
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,50 +21,69 @@ from torch import Tensor, nn
 from livetoon.errors import ModelError
 from trainer.networks import build
 
-VERSION = 1
+VERSION = 2  # 1 knew one optimizer and no extra tensors
 
 
-def save(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+@dataclass
+class Parts:
+    """What changes while a model learns, each under the name of its file."""
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(folder: Path, parts: Parts, state: dict) -> None:
     """Write a whole checkpoint folder; the one before it stays until this one is complete.
 
-    state: what JSON can hold, `stage` and `step` among it. ModelError when the tensors cannot be written.
+    state: what JSON can hold, `stage` and `step` among it. ModelError when it cannot be written.
     """
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     if old.exists() and not folder.exists():  # a kill came between the two renames below
         old.rename(folder)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    tensors, rest = _flatten(optimizer.state_dict())
+    rest = {}
     try:
-        save_generator(new / "generator.safetensors", generator)
-        save_generator(new / "ema.safetensors", ema)
-        save_file(tensors, new / "optimizer.safetensors")
-    except SafetensorError as error:
-        raise ModelError(f"{folder}: cannot be saved, what was saved before is kept ({error})") from None
-    text = json.dumps({"version": VERSION, "optimizer": rest, **state}, indent=2)
-    (new / "state.json").write_text(text, encoding="utf-8")
-    for path in new.iterdir():
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())
+        new.mkdir(parents=True)
+        for name, network in parts.networks.items():
+            save_generator(new / f"{name}.safetensors", network)
+        for name, optimizer in parts.optimizers.items():
+            tensors, rest[name] = _flatten(optimizer.state_dict())
+            save_file(tensors, new / f"{name}.safetensors")
+        if parts.extra:
+            save_file({name: value.contiguous() for name, value in parts.extra.items()}, new / "extra.safetensors")
+        text = json.dumps({"version": VERSION, "optimizers": rest, "extra": sorted(parts.extra), **state}, indent=2)
+        (new / "state.json").write_text(text, encoding="utf-8")
+        for path in new.iterdir():
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ModelError(f"{folder}: cannot be saved, what was saved before is kept ({reason})") from None
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def restore(folder: Path, generator: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """Load a checkpoint into the given objects and return its state; ModelError names the file that is broken."""
+def restore(folder: Path, parts: Parts) -> dict:
+    """Load a checkpoint into `parts` and return its state; ModelError names the file that is broken."""
     state = read_state(folder)
-    for name, network in (("generator", generator), ("ema", ema)):
+    for name, network in parts.networks.items():
         path = folder / f"{name}.safetensors"
         _fill(network, _tensors(path), path)
-    path = folder / "optimizer.safetensors"
-    tensors = _tensors(path)
-    try:
-        optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(f"{path}: not the optimizer's state of this checkpoint") from None
+    for name, optimizer in parts.optimizers.items():
+        path = folder / f"{name}.safetensors"
+        tensors = _tensors(path)
+        try:
+            optimizer.load_state_dict(_unflatten(tensors, state["optimizers"][name]))
+        except (KeyError, TypeError, ValueError):
+            raise ModelError(f"{path}: not the optimizer's state of this checkpoint") from None
+    path = folder / "extra.safetensors"
+    parts.extra = _tensors(path) if state.get("extra") else {}
+    if sorted(parts.extra) != state.get("extra", []):
+        raise ModelError(f"{path}: not the tensors of this checkpoint")
     return state
 
 
@@ -75,9 +97,11 @@ def read_state(folder: Path) -> dict:
         raise ModelError(f"{path}: {error.strerror}; not a whole checkpoint") from None
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"{path}: not the state of a checkpoint") from None
-    if version != VERSION:
+    if version == 1 and "optimizer" in state:
+        state["optimizers"] = {"optimizer": state.pop("optimizer")}
+    elif version not in (1, VERSION):
         raise ModelError(f"{path}: checkpoint version {version}, expected {VERSION}")
-    if missing := {"stage", "step", "optimizer"} - state.keys():
+    if missing := {"stage", "step", "optimizers"} - state.keys():
         raise ModelError(f"{path}: not a whole checkpoint, {', '.join(sorted(missing))} is missing")
     return state
 

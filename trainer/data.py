@@ -19,8 +19,8 @@ import numpy as np
 from faces.align import align_matrix, crop
 from faces.groups import group_of
 from livetoon.errors import DataError, ModelError
+from trainer.pictures import pictures, read
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 HELD_OUT = 400  # pictures of a table that never train, at most: those with the smallest sha256 of their name
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
@@ -62,7 +62,7 @@ def load(
             found[name].cartoons.append(read(cartoon, size))
             found[name].alphas.append(person_mask(picture))
     for table in tables:
-        for name, picture in _aligned(Path(table), size):
+        for name, picture in aligned(Path(table), size):
             if name in found:
                 found[name].unpaired.append(picture)
                 if segment is not None:
@@ -90,24 +90,6 @@ def _pairs(folder: Path, basic: str) -> list[tuple[str, Path, Path]]:
         cartoons = {path.stem: path for path in pictures(place / "cartoon")}
         pairs += [(name, path, cartoons[path.stem]) for path in pictures(place / "photo") if path.stem in cartoons]
     return pairs
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, by name; none when there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-
-
-def read(path: Path, size: int | None = None) -> np.ndarray:
-    """Decode a picture: (H, W, 3) uint8 RGB, or (size, size, 3) where a square side is given."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DataError(f"{path}: not a picture that can be read; take it out of the folder")
-    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    if size and picture.shape[:2] != (size, size):
-        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return picture
 
 
 def person_mask(photo: np.ndarray) -> np.ndarray:
@@ -198,7 +180,7 @@ def _row(row: dict, columns: Sequence[str], place: str) -> dict:
     return row
 
 
-def _aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
+def aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
     rows = read_table(table, [f"{point}_{axis}" for point in POINTS for axis in "xy"])
     unseen = held_out([row["file"] for row in rows])
     aligned = []

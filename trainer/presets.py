@@ -1,10 +1,16 @@
-"""Presets: frozen configurations with their source. `--set name=value` overrides any field by name."""
+"""Presets: frozen configurations with their source. `--set name=value` overrides any field by name.
+
+Two methods learn: `translation` from unpaired photos and drawings (every published system of the family) and `pairs`
+from photos with their drawings (the live generator). A preset is a value of its method's class.
+"""
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from livetoon.errors import UsageError
+
+GROUPS = ("young-women", "young-men", "kids", "elderly")
 
 
 def _help(text: str, default):
@@ -13,17 +19,21 @@ def _help(text: str, default):
 
 @dataclass(frozen=True)
 class Preset:
-    """One training recipe. The loss is a weighted sum: a term of weight 0 is logged, but teaches nothing (and
-    `feature`, which costs most, is then not even computed)."""
+    """What every recipe has."""
 
     name: str
     source: str
-    network: str = _help("network family (trainer/networks)", "live")
-    groups: tuple[str, ...] = _help(
-        "groups of people; the first is the basic one", ("young-women", "young-men", "kids", "elderly")
-    )
+    groups: tuple[str, ...] = _help("groups of people; the first is the basic one", GROUPS)
     size: int = _help("side of a crop, pixels", 256)
     seed: int = _help("every random choice follows from it", 0)
+
+
+@dataclass(frozen=True)
+class Live(Preset):
+    """The live generator from pairs. The loss is a weighted sum: a term of weight 0 is logged, but teaches nothing
+    (and `feature`, which costs most, is then not even computed)."""
+
+    network: str = _help("network family (trainer/networks)", "live")
     stage1_steps: int = _help("steps on the basic group alone", 4000)
     stage2_steps: int = _help("steps on all groups, the trunk moved by the basic one only", 320)
     batch: int = _help("stage 1: pairs a step", 7)
@@ -44,48 +54,251 @@ class Preset:
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
 
 
-PRESETS = {
-    "live": Preset(
-        name="live",
-        source="ours: supervised pairs, then branches by selective backpropagation (arXiv 2007.13332, section 4.1)",
-    ),
+SAMPLINGS = ("basic", "each", "turns", "mixed", "mixed-rare", "rare")
+
+
+@dataclass(frozen=True)
+class Translation(Preset):
+    """Unpaired translation between photos and drawings: U-GAT-IT and its family (trainer/step.py takes the steps)."""
+
+    network: str = _help("generator: photo2cartoon, ugatit or cyclegan", "photo2cartoon")
+    width: int = _help("channels of the generator's stem", 32)
+    blocks: int = _help("residual blocks (photo2cartoon always has 4)", 4)
+    light: bool = _help("style from pooled features; off: from all, which ties the network to one size", True)
+    variant: str = _help("of cyclegan: cyclegan or ece285", "cyclegan")
+    keypoint_pads: bool = _help("of ugatit: the keypoint project's decoder (sizes 4k + 2)", False)
+    own: tuple[str, ...] = _help("parts that each group has to itself", ())
+    heads: int = _help("rows of the generator's CAM heads: 1, or one for each group as in the few-shot release", 1)
+    judge_width: int = _help("channels of the discriminators' first layer", 32)
+    judge_layers: tuple[int, ...] = _help("layers of each domain's discriminators; the first one drives ADA", (7, 5))
+
+    stage1_steps: int = _help("steps of the first stage", 100_000)
+    stage1_sampling: str = _help("what a step of stage 1 sees: " + ", ".join(SAMPLINGS), "basic")
+    stage2_steps: int = _help("steps of the second stage, 0: there is none", 0)
+    stage2_sampling: str = _help("what a step of stage 2 sees", "each")
+    batch: int = _help("pictures of each domain a step; with `each`: of each group", 1)
+    accumulate: int = _help("batches whose gradients make one step", 1)
+    selective: tuple[str, ...] = _help("parts that only the basic group moves; `shared`: all shared ones", ())
+    frozen: tuple[str, ...] = _help("parts that nothing moves in stage 2", ())
+
+    adversarial: float = _help("weight of the adversarial terms", 1.0)
+    cycle: float = _help("weight of the reconstruction's L1", 10.0)
+    identity: float = _help("weight of the L1 of a picture drawn in its own domain", 10.0)
+    cam: float = _help("weight of the generators' CAM cross-entropy", 1000.0)
+    stage2_cam: float = _help("the same in stage 2", 1000.0)
+    face_id: float = _help("weight of the face-recognition distance (needs --face-id)", 0.0)
+    group: float = _help("weight of the generators' group term; the discriminators then have a group head", 0.0)
+    group_form: str = _help("square: MSE on one-hot (few-shot); entropy: cross-entropy (Face2Webtoon)", "square")
+    group_domains: tuple[str, ...] = _help("whose discriminators tell the groups apart", ("cartoon", "photo"))
+    keypoint: float = _help("weight of the keypoint distance, pixels squared (needs --points)", 0.0)
+    keypoint_apart: bool = _help("an Adam of its own minimises the keypoint loss", False)
+    keypoint_epochs: tuple[int, ...] = _help("epochs of the predictor before each stretch of steps", (3, 20, 40, 20))
+    keypoint_every: int = _help("steps of a stretch", 10_000)
+    keypoint_batch: int = _help("photos a step of the predictor", 1)
+    discriminator: float = _help("scale of the discriminators' loss", 1.0)
+    groups_alike: bool = _help("every picture counts alike; off: the basic group as much as all others", True)
+    discriminators_first: bool = _help("published order: they move before the generators' losses are taken", False)
+
+    learning_rate: float = _help("Adam", 1e-4)
+    beta1: float = _help("Adam", 0.5)
+    weight_decay: float = _help("L2 in the gradient", 1e-4)
+    schedule: str = _help("half: constant, then linearly to zero from the middle of a stage on; constant", "half")
+    jitter: bool = _help("flip, and a random crop of a picture 30 px larger", True)
+    pairing: str = _help("random, or index: the n-th photo with the n-th drawing", "random")
+    pool: int = _help("fakes kept to show the discriminators again", 0)
+    ada: bool = _help("adaptive discriminator augmentation on both domains", False)
+    ada_target: float = _help("mean sign of the discriminator on real pictures that it holds", 0.6)
+    ada_kimg: float = _help("thousands of real pictures for strength 0 to 1", 500.0)
+    ema: float = _help("decay of the averaged generators, 0: none", 0.999)
+    bf16: bool = _help("autocast to bfloat16; statistics stay in float32", False)
+    compile: bool = _help("torch.compile the generators' parts", False)
+    checkpointing: bool = _help("recompute activations in the backward pass: a third more time, far less memory", False)
+    validate_every: int = _help("steps between validations, each ending with the best checkpoint; 0: never", 2000)
+
+
+_U_GAT_IT = {"network": "ugatit", "width": 64, "judge_width": 64, "stage1_steps": 1_000_000}
+_FEW_SHOT_OWN = ("stem", "hourglass1", "hourglass4", "out")
+_PAPER = "arXiv 2007.13332"
+_P2C = {"cycle": 50.0, "face_id": 1.0}
+_F2W = {
+    **_U_GAT_IT, "stage1_steps": 200_000, "jitter": False, "group": 1.0, "group_form": "entropy",
+    "group_domains": ("cartoon",),
+}  # fmt: skip
+_CYCLEGAN = {
+    "network": "cyclegan", "width": 64, "blocks": 9, "judge_width": 64, "identity": 5.0, "cam": 0.0,
+    "stage2_cam": 0.0,
+    "discriminator": 0.5, "learning_rate": 2e-4, "weight_decay": 0.0,
+}  # fmt: skip
+_KEYPOINT = {
+    **_U_GAT_IT, "size": 178, "keypoint_pads": True, "jitter": False, "stage1_steps": 50_000, "keypoint": 1.0,
+}  # fmt: skip
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Translation(
+            "fewshot", f"{_PAPER}, section 4.1: stage 1 on the basic group, stage 2 on all, selective", **_P2C,
+            own=_FEW_SHOT_OWN, selective=("shared",), group=0.25, groups_alike=False, stage2_steps=50_000,
+            stage2_cam=500.0,
+        ),
+        Translation(
+            "fewshot-no-selective", f"{_PAPER}: the ablation, every group moves everything", **_P2C,
+            own=_FEW_SHOT_OWN, group=0.25, groups_alike=False, stage2_steps=50_000,
+            stage2_cam=500.0,
+        ),
+        Translation("basic", f"{_PAPER}: the basic model, stage 1 alone", **_P2C),
+        Translation("baseline1", f"{_PAPER}: all groups mixed from the start", **_P2C, stage1_sampling="mixed"),
+        Translation(
+            "baseline2", f"{_PAPER}: the basic model fine-tuned on the mixed rare groups", **_P2C,
+            stage2_steps=50_000, stage2_sampling="mixed-rare",
+        ),
+        Translation(
+            "baseline3", f"{_PAPER}: the basic model fine-tuned on one rare group, the second of --groups", **_P2C,
+            stage2_steps=50_000, stage2_sampling="rare",
+        ),
+        Translation("photo2cartoon", "minivision-ai/photo2cartoon, light", **_P2C, stage1_steps=1_000_000),
+        Translation("photo2cartoon-full", "the same, full", **_P2C, light=False, stage1_steps=1_000_000),
+        Translation("ugatit-light", "arXiv 1907.10830, light", **_U_GAT_IT),
+        Translation("ugatit", "arXiv 1907.10830, full", **_U_GAT_IT, light=False),
+        Translation(
+            "face2webtoon-finetune", "sangyun884/Face2Webtoon, baseline 1: fine-tuned with the bottleneck frozen",
+            **{**_F2W, "group": 0.0}, stage2_steps=200_000, stage2_sampling="turns", frozen=("encode",),
+        ),
+        Translation(
+            "face2webtoon-group", "sangyun884/Face2Webtoon: group loss, bottleneck moved by group 0 only", **_F2W,
+            stage1_sampling="turns", selective=("encode",),
+        ),
+        Translation(
+            "face2webtoon-ada", "the same with ADA on both domains", **_F2W, stage1_sampling="turns",
+            selective=("encode",), ada=True,
+        ),
+        Translation(
+            "cyclegan", "arXiv 1703.10593 and its program: pool of 50, LSGAN, 9 blocks", **_CYCLEGAN, pool=50,
+            stage1_steps=680_000,
+        ),
+        Translation(
+            "selfie2anime", "JamesLong199/ECE285_selfie2anime, its report: pool of 100, no schedule",
+            **{**_CYCLEGAN, "variant": "ece285", "beta1": 0.9, "schedule": "constant", "jitter": False}, pool=100,
+            stage1_steps=306_000, seed=1,
+        ),
+        Translation("keypoint1", "casapmaz96/UGATIT_with_KP, method 1: with the cycle's weight",
+                    **{**_KEYPOINT, "keypoint": 10.0}),
+        Translation("keypoint2", "the same, method 2: with the adversarial weight (the best)", **_KEYPOINT),
+        Translation("keypoint3", "the same, method 3: an Adam of its own", **_KEYPOINT, keypoint_apart=True),
+        Live("live", f"ours: supervised pairs, then branches by selective backpropagation ({_PAPER}, section 4.1)"),
+    )
+}  # fmt: skip
+
+# Where the published program differs from its paper and runs: what `--as-published` sets.
+_ORDER = {"discriminators_first": True}
+AS_PUBLISHED: dict[str, dict] = {
+    "photo2cartoon": _ORDER,
+    "photo2cartoon-full": _ORDER,
+    "ugatit-light": _ORDER,
+    "ugatit": _ORDER,
+    "selfie2anime": {"pool": 50, "pairing": "index"},
+    "keypoint1": _ORDER,
+    "keypoint2": _ORDER,
+    "keypoint3": _ORDER,
 }
 
+CHOICES = {
+    "stage1_sampling": SAMPLINGS, "stage2_sampling": SAMPLINGS, "group_form": ("square", "entropy"),
+    "schedule": ("half", "constant"), "pairing": ("random", "index"), "variant": ("cyclegan", "ece285"),
+}  # fmt: skip
+AT_LEAST_ONE = ("batch", "basic_batch", "rare_batch", "accumulate", "heads", "keypoint_every", "keypoint_batch")
 
-def resolve(name: str, overrides: list[str], groups: str | None = None) -> Preset:
+
+def fields(preset: Preset) -> dict[str, dataclasses.Field]:
+    """What `--set` may override."""
+    return {f.name: f for f in dataclasses.fields(preset) if f.name not in ("name", "source")}
+
+
+def resolve(
+    name: str, overrides: list[str], groups: str | None = None, basic: str | None = None, as_published: bool = False
+) -> Preset:
     """The preset `name` with `name=value` overrides; unknown names and values are refused.
 
-    >>> resolve("live", ["batch=2"]).batch
-    2
+    >>> resolve("fewshot", ["cycle=5"], groups="woman,man,kid", basic="kid").groups
+    ('kid', 'woman', 'man')
     """
     if name not in PRESETS:
         raise UsageError(f"--preset {name}: unknown (there is: {', '.join(PRESETS)})")
     preset = PRESETS[name]
-    fields = {f.name: f for f in dataclasses.fields(Preset) if f.name not in ("name", "source")}
-    changes: dict[str, object] = {}
+    if as_published:
+        if name not in AS_PUBLISHED:
+            raise UsageError(f"--as-published: {name} has no published program of its own that runs; leave it out")
+        preset = replace(preset, **AS_PUBLISHED[name])
+    known, changes = fields(preset), {}
     for override in overrides + ([f"groups={groups}"] if groups else []):
         key, equals, value = override.partition("=")
-        if not equals or key not in fields:
-            raise UsageError(f"--set {override}: expected name=value with a name of {', '.join(fields)}")
+        if not equals or key not in known:
+            raise UsageError(f"--set {override}: expected name=value with a name of {', '.join(known)}")
         changes[key] = _parse(key, value, getattr(preset, key))
-    changed = dataclasses.replace(preset, **changes)
-    if len(set(changed.groups)) != len(changed.groups) or not all(re.fullmatch(r"[\w-]+", g) for g in changed.groups):
-        raise UsageError(f"--groups {','.join(changed.groups)}: expected different names of letters, digits, _ and -")
-    for name in ("batch", "basic_batch", "rare_batch"):
-        if getattr(changed, name) < 1:
-            raise UsageError(f"--set {name}={getattr(changed, name)}: expected at least 1")
-    if changed.size < 32 or changed.size % 16:
-        raise UsageError(f"--set size={changed.size}: expected a multiple of 16, at least 32")
+    changed = replace(preset, **changes)
+    if basic is not None:
+        if basic not in changed.groups:
+            raise UsageError(f"--basic {basic}: not one of the groups {', '.join(changed.groups)}")
+        changed = replace(changed, groups=(basic, *(group for group in changed.groups if group != basic)))
+    _check(changed)
     return changed
 
 
 def _parse(key: str, value: str, default: object) -> object:
+    kind = type(default)
     try:
+        if isinstance(default, bool):
+            return {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}[value.lower()]
         if isinstance(default, tuple):
-            return tuple(part.strip() for part in value.split(","))
-        parsed = type(default)(value)
-    except ValueError:
-        raise UsageError(f"--set {key}={value}: expected a {type(default).__name__}") from None
-    if not isinstance(parsed, str) and not (parsed >= 0):
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            return tuple(int(part) if key in ("keypoint_epochs", "judge_layers") else part for part in parts)
+        parsed = kind(value)
+    except (KeyError, ValueError):
+        expected = "on or off" if kind is bool else "numbers" if kind is tuple else f"a {kind.__name__}"
+        raise UsageError(f"--set {key}={value}: expected {expected}") from None
+    if not isinstance(parsed, str) and not (0 <= parsed < float("inf")):
         raise UsageError(f"--set {key}={value}: expected a number of at least 0")
     return parsed
+
+
+def _check(preset: Preset) -> None:
+    if (
+        not preset.groups
+        or len(set(preset.groups)) != len(preset.groups)
+        or not all(re.fullmatch(r"[\w-]+", group) for group in preset.groups)
+    ):
+        raise UsageError(f"--groups {','.join(preset.groups)}: expected different names of letters, digits, _ and -")
+    for name in AT_LEAST_ONE:
+        if getattr(preset, name, 1) < 1:
+            raise UsageError(f"--set {name}={getattr(preset, name)}: expected at least 1")
+    for name, choices in CHOICES.items():
+        if getattr(preset, name, choices[0]) not in choices:
+            raise UsageError(f"--set {name}={getattr(preset, name)}: expected one of {', '.join(choices)}")
+    if getattr(preset, "keypoint_pads", False):
+        if preset.size < 34 or preset.size % 4 != 2:
+            raise UsageError(f"--set size={preset.size}: expected 4k + 2, at least 34, with keypoint_pads")
+    elif preset.size < 32 or preset.size % 16:
+        raise UsageError(f"--set size={preset.size}: expected a multiple of 16, at least 32")
+    if isinstance(preset, Translation):
+        _check_translation(preset)
+
+
+def _check_translation(preset: Translation) -> None:
+    if preset.network == "photo2cartoon" and preset.width % 4:
+        raise UsageError(f"--set width={preset.width}: expected a multiple of 4")
+    if preset.network != "cyclegan":
+        if not preset.judge_layers or not all(4 <= layers <= 9 for layers in preset.judge_layers):
+            raise UsageError(f"--set judge_layers={preset.judge_layers}: expected numbers from 4 to 9, like 7,5")
+        deepest = max(preset.judge_layers)
+        if preset.size < (least := 3 * 2 ** (deepest - 2)):
+            raise UsageError(
+                f"--set size={preset.size}: expected at least {least}, the least that {deepest} layers of a "
+                "discriminator take (judge_layers)"
+            )
+    if preset.heads not in (1, len(preset.groups)):
+        raise UsageError(f"--set heads={preset.heads}: expected 1 or the number of groups, {len(preset.groups)}")
+    rare = {preset.stage1_sampling} | ({preset.stage2_sampling} if preset.stage2_steps else set())
+    if rare & {"each", "turns", "mixed", "mixed-rare", "rare"} and len(preset.groups) < 2:
+        raise UsageError(f"--groups {preset.groups[0]}: expected at least two, {preset.name} learns rare groups too")
+    if preset.discriminators_first and preset.accumulate > 1:
+        raise UsageError("--set accumulate: the published order moves within a batch; leave discriminators_first off")

@@ -16,8 +16,8 @@ from trainer.networks import build, names
 BASELINE_TENSORS = "6c55ffda27d91ebcd65317b4b9a5158e387c95a30d3939e4d33ed4d0f11e67d3"
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_network_comes_back_the_same(name, tmp_path):
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith("live")])
+def test_every_live_network_comes_back_the_same(name, tmp_path):
     made = build(name, groups=["many", "few"]).eval()
     checkpoint.save_generator(tmp_path / "g.safetensors", made)
     loaded = checkpoint.load_generator(tmp_path / "g.safetensors")
@@ -56,30 +56,32 @@ def test_files_that_are_no_generators_are_named(tmp_path):
 
 
 def parts():
-    """A generator, its average and an optimizer that has moved once."""
+    """A generator, its average, an optimizer that has moved once and a tensor more."""
     made, average = (build("live", groups=["many"], widths=(4, 8, 8, 8), blocks=(0, 1, 0)) for _ in range(2))
     optimizer = torch.optim.AdamW(made.parameters())
     made(torch.zeros(2, 3, 32, 32), "many").sum().backward()
     optimizer.step()
-    return made, average, optimizer
+    return checkpoint.Parts({"generator": made, "ema": average}, {"optimizer": optimizer}, {"pool": torch.ones(2)})
 
 
 @pytest.fixture
 def saved(tmp_path):
     """RUN/checkpoints/last, at step 1 of stage 1."""
     folder = tmp_path / "checkpoints" / "last"
-    checkpoint.save(folder, *parts(), {"stage": 1, "step": 1})
+    checkpoint.save(folder, parts(), {"stage": 1, "step": 1})
     return folder
 
 
 def test_a_checkpoint_comes_back_whole(saved):
     first, second = parts(), parts()
-    checkpoint.save(saved, *first, {"stage": 2, "step": 3})
-    state = checkpoint.restore(saved, *second)
+    checkpoint.save(saved, first, {"stage": 2, "step": 3})
+    state = checkpoint.restore(saved, second)
     assert (state["stage"], state["step"]) == (2, 3)
-    for before, after in zip(first[:2], second[:2], strict=True):
-        assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
-    before, after = (each[2].state_dict()["state"] for each in (first, second))
+    for name, before in first.networks.items():
+        after = second.networks[name].state_dict()
+        assert all(torch.equal(value, after[key]) for key, value in before.state_dict().items())
+    assert torch.equal(first.extra["pool"], second.extra["pool"])
+    before, after = (each.optimizers["optimizer"].state_dict()["state"] for each in (first, second))
     assert all(torch.equal(after[index]["exp_avg"], slot["exp_avg"]) for index, slot in before.items())
     assert [path.name for path in saved.parent.iterdir()] == ["last"]
 
@@ -100,15 +102,18 @@ def test_the_checkpoint_set_aside_outlives_a_save_that_fails(saved, tmp_path, mo
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(ModelError, match="No space left on device"):
-        checkpoint.save(saved, *parts(), {"stage": 1, "step": 2})
-    assert checkpoint.restore(checkpoint.latest(tmp_path), *parts())["step"] == 1
+        checkpoint.save(saved, parts(), {"stage": 1, "step": 2})
+    assert checkpoint.restore(checkpoint.latest(tmp_path), parts())["step"] == 1
     monkeypatch.undo()
-    checkpoint.save(saved, *parts(), {"stage": 1, "step": 3})
-    assert checkpoint.restore(checkpoint.latest(tmp_path), *parts())["step"] == 3
+    checkpoint.save(saved, parts(), {"stage": 1, "step": 3})
+    assert checkpoint.restore(checkpoint.latest(tmp_path), parts())["step"] == 3
     assert [path.name for path in saved.parent.iterdir()] == ["last"]
 
 
-@pytest.mark.parametrize("name", ["generator.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["generator.safetensors", "ema.safetensors", "optimizer.safetensors", "extra.safetensors", "state.json"],
+)
 @pytest.mark.parametrize("harm", ["cut", "missing", "another"])
 def test_a_broken_file_of_a_checkpoint_is_named(saved, name, harm):
     file = saved / name
@@ -121,7 +126,7 @@ def test_a_broken_file_of_a_checkpoint_is_named(saved, name, harm):
     else:
         save_file({"a.b": torch.zeros(1)}, file)
     with pytest.raises(ModelError, match=name) as caught:
-        checkpoint.restore(saved, *parts())
+        checkpoint.restore(saved, parts())
     assert len(str(caught.value).splitlines()) == 1
 
 

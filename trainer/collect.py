@@ -1,0 +1,168 @@
+"""Photos and drawings that are no pairs: what lies in data folders, by group and domain, decoded once.
+
+    DATA/[train/][<group>/]photo/*  and  cartoon/*          ours
+    DATA/trainA/[<group>/]*         and  trainB/[<group>/]* as the public projects name them (A: photos); numbered
+                                                            folders are groups in the order of --groups
+
+Photos alone may come from a table as well (data.py). Decoded pictures are kept at the size that training needs.
+"""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from livetoon.errors import DataError
+from trainer.data import POINTS, aligned
+from trainer.pictures import pictures, read
+
+PUBLIC = {"A": "photo", "B": "cartoon"}
+VALIDATION_SHARE, VALIDATION_MOST = 10, 50  # a tenth of a set, at most 50, tells which checkpoint is the best
+VALIDATION_FROM = 40  # pictures; a smaller set cannot spare any: it is validated on what it trains with
+
+
+@dataclass
+class Unpaired:
+    """One group's pictures: (S, S, 3) uint8 RGB. points: of each photo, ten pixels of it, or None where unknown."""
+
+    photo: list[np.ndarray] = field(default_factory=list)
+    cartoon: list[np.ndarray] = field(default_factory=list)
+    points: list[np.ndarray | None] = field(default_factory=list)
+
+
+@dataclass
+class Collected:
+    """What trains, and what tells which checkpoint is the best; by group."""
+
+    train: dict[str, Unpaired]
+    validation: dict[str, Unpaired]
+
+
+def collect(
+    folders: Sequence[Path],
+    tables: Sequence[Path],
+    groups: Sequence[str],
+    needed: Sequence[str],
+    size: int,
+    points: Path | None = None,
+) -> Collected:
+    """Every picture of `groups`; `needed` are those that must have photos and drawings.
+
+    points: CelebA's landmark list or a table.csv, for the keypoint loss. DataError names a group that has nothing, and
+    what was found instead.
+    """
+    places = [place for folder in folders for place in _places(Path(folder), groups)]
+    given = read_points(points) if points else {}
+    train = {group: Unpaired() for group in groups}
+    validation = {group: Unpaired() for group in groups}
+    for group in groups:
+        for domain in ("photo", "cartoon"):
+            paths = [
+                path for name, kind, folder in places if (name, kind) == (group, domain) for path in pictures(folder)
+            ]
+            kept = _validation([path.name for path in paths])
+            with ThreadPoolExecutor() as pool:
+                decoded = list(pool.map(lambda path: _decoded(path, size, given), paths))
+            for path, (picture, marks) in zip(paths, decoded, strict=True):
+                target = (validation if path.name in kept else train)[group]
+                getattr(target, domain).append(picture)
+                if domain == "photo":
+                    target.points.append(marks)
+    for table in tables:
+        for name, photo in aligned(Path(table), size):
+            if name in train:
+                train[name].photo.append(photo)
+                train[name].points.append(None)
+    _complete(train, validation, needed, folders, {name for name, _, _ in places})
+    return Collected(train, validation)
+
+
+def _places(folder: Path, groups: Sequence[str]) -> list[tuple[str, str, Path]]:
+    """(group, domain, folder of pictures) of everything in a data folder."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected DATA/[group/]photo and DATA/[group/]cartoon")
+    root = folder / "train" if (folder / "train").is_dir() else folder
+    found = [
+        (groups[0] if place == root else place.name, domain, place / domain)
+        for place in (root, *sorted(path for path in root.iterdir() if path.is_dir()))
+        for domain in ("photo", "cartoon")
+        if (place / domain).is_dir()
+    ]
+    for letter, domain in PUBLIC.items():
+        place = root / f"train{letter}"
+        if not place.is_dir():
+            continue
+        inner = sorted(path for path in place.iterdir() if path.is_dir())
+        found += [(_group_of(path.name, groups), domain, path) for path in inner] or [(groups[0], domain, place)]
+    if not found:
+        raise DataError(
+            f"{folder}: no pictures to learn from; expected DATA/[group/]photo and DATA/[group/]cartoon (or trainA "
+            "and trainB): python -m trainer.prepare makes such a folder of any pictures"
+        )
+    return found
+
+
+def _group_of(name: str, groups: Sequence[str]) -> str:
+    """A folder's group: its name, or the group of its number (0 is the first)."""
+    return groups[int(name)] if name.isdigit() and int(name) < len(groups) else name
+
+
+def _validation(names: Sequence[str]) -> set[str]:
+    if len(names) < VALIDATION_FROM:
+        return set()
+    count = min(VALIDATION_MOST, len(names) // VALIDATION_SHARE)
+    return set(sorted(names, key=lambda name: hashlib.sha256(b"validation " + name.encode()).hexdigest())[:count])
+
+
+def _decoded(path: Path, size: int, points: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    picture = read(path)
+    height, width = picture.shape[:2]
+    marks = points.get(path.name)
+    if marks is not None:
+        marks = marks * np.tile([size / width, size / height], len(POINTS)).astype(np.float32)
+    return (read(path, size) if (height, width) != (size, size) else picture), marks
+
+
+def _complete(train, validation, needed, folders, seen) -> None:
+    for group in needed:
+        for domain in ("photo", "cartoon"):
+            if not getattr(train[group], domain):
+                there = f"{domain} of {group}: no pictures in {', '.join(map(str, folders))}"
+                raise DataError(f"{there}; found groups: {', '.join(sorted(seen)) or 'none'}")
+    for group, kept in validation.items():
+        for domain in ("photo", "cartoon"):
+            if not getattr(kept, domain):
+                setattr(kept, domain, getattr(train[group], domain)[:VALIDATION_MOST])
+
+
+def read_points(path: Path) -> dict[str, np.ndarray]:
+    """Name of a picture -> ten float32 pixels (left eye x, y, right eye, nose, left and right of the mouth).
+
+    CelebA's `list_landmarks_align_celeba.txt` (a count, a header, then name and ten numbers) or a CSV with `file` and
+    `left_eye_x` ... `mouth_right_y`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--points {path}: cannot be read ({error})") from None
+    lines = text.splitlines()
+    columns = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
+    try:
+        if lines and "," not in lines[0]:
+            rows = [line.split() for line in lines[2:] if line.strip()]
+            found = {Path(name).name: np.array(values, np.float32) for name, *values in rows}
+        else:
+            table = list(csv.DictReader(lines))
+            found = {Path(r["file"]).name: np.array([r[c] for c in columns], np.float32) for r in table}
+    except (KeyError, ValueError, TypeError):
+        found = {}
+    if not found or any(values.shape != (10,) or not np.isfinite(values).all() for values in found.values()):
+        raise DataError(
+            f"--points {path}: expected CelebA's landmark list (name and ten numbers a line) or a CSV with file, "
+            f"{', '.join(columns)}"
+        )
+    return found
