@@ -139,6 +139,12 @@ def arguments():
         help="only these groups; of a table, or without one seen in the face (then the default is "
         f"{','.join(TOLD_APART)}). A drawing goes where the photo of its name in OUT is",
     )
+    parser.add_argument(
+        "--over-photos",
+        action="store_true",
+        help="drawings were made over the photos of their names in OUT, pixel on pixel: cut them at the same points "
+        "(found by themselves they would be larger or smaller than these by some 4 %%)",
+    )
     parser.add_argument("--white", action="store_true", help="white background; needs --masks")
     parser.add_argument(
         "--masks", type=Path, metavar="ONNX", help="network that marks the person, (1, S, S, 3) RGB in [0, 1] -> S x S"
@@ -193,10 +199,13 @@ def _run(options) -> None:
     ):
         if not low <= value <= high:
             raise UsageError(f"{name}: expected {low} to {high}, got {value:g}")
+    if options.over_photos and options.domain != "cartoon":
+        raise UsageError("--over-photos is for drawings; add --domain cartoon")
     settings = Settings(
         domain=options.domain,
         size=options.size,
         group=options.group,
+        over_photos=options.over_photos,
         groups=tuple(name.strip() for name in options.groups.split(",") if name.strip()) if options.groups else None,
         masks=options.masks,
         min_side=options.min_side,

@@ -24,12 +24,14 @@ class Settings:
     """How pictures are cut and which are left out.
 
     size, min_side: px; min_sharpness: as `prepare_face.sharpness` has it; near: bits of 256; group: one for all;
-    groups: those wanted; masks: a network that marks the person, for white backgrounds.
+    groups: those wanted; over_photos: drawings lie on the photos of their names, pixel on pixel, and are cut like them;
+    masks: a network that marks the person, for white backgrounds.
     """
 
     domain: Literal["photo", "cartoon"] = "photo"
     size: int = 256
     group: str | None = None
+    over_photos: bool = False
     groups: tuple[str, ...] | None = None
     masks: Path | None = None
     # A face takes half of the crop's side: with less than half of that it is drawn up to more than twice its size.
@@ -50,6 +52,7 @@ class Task:
     group: str | None
     refused: str
     points: tuple | None
+    size: tuple[int, int] | None  # width and height that the picture must have for its points
     key: str  # of everything but the picture that decides what becomes of it
 
 
@@ -83,24 +86,27 @@ def plan(
     labels = read_labels(source, found, table, points, settings.groups)
     names = _names(source, out, found, settings.domain, journal)
     masks = sha256(settings.masks) if settings.masks else ""
-    pairs = {
-        entry["name"]: entry["group"]
+    photos = {
+        entry["name"]: entry
         for entry in journal.entries.values()
         if entry["domain"] == "photo" and entry["status"] == "kept"
     }
     tasks = []
     for path in found:
         label = labels.get(path)
+        photo = photos.get(names[path]) if settings.domain == "cartoon" else None
         group, refused = settings.group, ""
         if group is None and table is not None:
             group, refused = (label.group, label.why) if label else (None, f"not in {table.name}")
-        elif group is None and settings.domain == "cartoon":
-            group = pairs.get(names[path])
-        given = label.points if label else None
+        elif group is None and photo:
+            group = photo["group"]
+        given, size = label.points if label else None, None
+        if given is None and photo and settings.over_photos:
+            given, size = tuple(map(tuple, photo["points"])), tuple(photo["picture"])
         decides = [VERSION, settings.domain, settings.size, settings.min_side, settings.min_sharpness, masks]
-        decides += [settings.format, settings.groups, group, refused, given, names[path]]
+        decides += [settings.format, settings.groups, group, refused, given, size, names[path]]
         key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
-        tasks.append(Task(path, names[path], group, refused, given, key))
+        tasks.append(Task(path, names[path], group, refused, given, size, key))
     return tasks
 
 

@@ -56,6 +56,10 @@ class Worker:
             picture = read(task.path)
         except DataError as error:
             return None, dropped("unreadable", str(error).removeprefix(f"{task.path}: "))
+        width, height = picture.shape[1::-1]
+        if task.size not in (None, (width, height)):
+            photo = "{}x{}".format(*task.size)
+            return None, dropped("no face", f"{width}x{height} px, but its photo has {photo}: not drawn over it")
         if task.points is not None:
             found = Found(np.array(task.points, np.float32), 1)
         else:
@@ -66,13 +70,13 @@ class Worker:
             hint = "; needs points" if settings.domain == "cartoon" else ""
             return None, dropped("no face", f"no face found{hint}")
         if not _inside(found.points, picture):
-            size = f"{picture.shape[1]}x{picture.shape[0]}"
-            return None, dropped("no face", f"its points lie beside the picture of {size} px")
+            return None, dropped("no face", f"its points lie beside the picture of {width}x{height} px")
         face = aligned(picture, found.points, settings.size)
         known = {
             "side_px": round(found.side, 1),
             "sharpness": round(sharpness(face), 3),
             "faces": found.faces,
+            "picture": [width, height],
             "points": [[round(float(value), 1) for value in point] for point in found.points],
             "points_from": "table" if task.points is not None else "search",
         }

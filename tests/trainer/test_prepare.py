@@ -314,6 +314,20 @@ def test_a_face_of_another_group_is_left_out(tmp_path, face):
     assert report(tmp_path / "out")["a.png"]["detail"] == f"looks like {seen}, which is not wanted"
 
 
+def test_drawings_over_their_photos_stay_pixel_on_pixel(tmp_path, face):
+    out = tmp_path / "out"
+    save(tmp_path / "in/photos/a.png", face)
+    save(tmp_path / "in/photos/b.png", mirrored(face))
+    save(tmp_path / "in/drawings/a.png", 255 - face)  # whatever it shows
+    save(tmp_path / "in/drawings/b.png", cv2.resize(face, (200, 200)))
+    points = hand_set(tmp_path / "in/photos", b=MIRRORED)
+    prepare.prepare(tmp_path / "in/photos", out, Settings(group="kids"), points=points, jobs=1)
+    prepare.prepare(tmp_path / "in/drawings", out, Settings(domain="cartoon", over_photos=True), jobs=1)
+    np.testing.assert_array_equal(read(out / "kids/cartoon/a.png"), aligned(255 - face, HAND_SET, 256))
+    became = report(out)
+    assert became["drawings/b.png"]["detail"] == "200x200 px, but its photo has 300x300: not drawn over it"
+
+
 def test_points_beside_the_picture_are_those_of_another(tmp_path, face):
     save(tmp_path / "in/a.png", face)
     save(tmp_path / "in/small.png", face[:90, :90])
@@ -330,6 +344,7 @@ def test_points_beside_the_picture_are_those_of_another(tmp_path, face):
         (["in", "in"], 2, "is IN itself"),
         (["in", "out", "--white"], 2, "--white needs --masks"),
         (["in", "out", "--masks", "m.onnx"], 2, "add --white"),
+        (["in", "out", "--over-photos"], 2, "add --domain cartoon"),
         (["in", "out", "--white", "--masks", "m.onnx"], 2, "--masks m.onnx: no such file"),
         (["in", "out", "--groups", "pirates"], 2, "pirates cannot be told from a face"),
         (["in", "out", "--groups", "kids", "--group", "kids"], 2, "leave --groups out"),
