@@ -8,26 +8,13 @@ written costs time, never the start.
 import hashlib
 import json
 import logging
-import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from livetoon.files import replacing
 
 log = logging.getLogger(__name__)
-
-
-def user_folder() -> Path:
-    """Where this user's caches live; LIVETOON_CACHE names another folder."""
-    if chosen := os.environ.get("LIVETOON_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "livetoon" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "livetoon"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livetoon"
 
 
 class Cache:

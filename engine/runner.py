@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from engine import backends, manifest
-from engine.cache import Cache, user_folder
+from engine.cache import Cache
 from livetoon.errors import EngineError, UsageError
+from livetoon.files import user_folder
 
 log = logging.getLogger(__name__)
 

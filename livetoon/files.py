@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,17 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def user_folder() -> Path:
+    """Where this user's caches live; LIVETOON_CACHE names another folder."""
+    if chosen := os.environ.get("LIVETOON_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "livetoon" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "livetoon"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livetoon"
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -131,17 +131,22 @@ def load_generator(path: str | os.PathLike) -> nn.Module:
                 f"{path}: no checkpoint in it; expected a run folder of trainer.run or a .safetensors file"
             )
         path = folder / "ema.safetensors"
+    return load_network(path)
+
+
+def load_network(path: Path) -> nn.Module:
+    """Any network of ours in eval mode, from the .safetensors file that describes it."""
     tensors = _tensors(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     if "settings" in metadata:
-        generator = build(metadata["network"], **json.loads(metadata["settings"]))
+        network = build(metadata["network"], **json.loads(metadata["settings"]))
     elif "mid.0.b.0.0.weight" in tensors:
-        generator = build("live-dense", groups=["young-women"])  # the published baseline file names no settings
+        network = build("live-dense", groups=["young-women"])  # the published baseline file names no settings
     else:
         raise ModelError(f"{path}: its metadata names no network; it was not written by livetoon")
-    _fill(generator, tensors, path)
-    return generator.float().eval()
+    _fill(network, tensors, path)
+    return network.float().eval()
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

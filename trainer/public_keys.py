@@ -177,14 +177,16 @@ def _count(keys: Iterable[str], pattern: str) -> int:
     return len({found[1] for key in keys if (found := re.match(pattern, key))})
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str = "the file") -> None:
-    """Load published tensors by key, in float32; ModelError names what is left over, missing or of another shape.
+def our_state(network: nn.Module, tensors: Mapping[str, Tensor], source: str = "the file") -> dict[str, Tensor]:
+    """Published tensors under our keys, in the network's precision; ModelError names what is left over, missing or of
+    another shape.
 
     Running statistics of instance norms, which old CycleGAN releases stored and never used, are passed over.
     """
     names = public_names(network)
-    known = set(names.values())
-    unused = {key for key in tensors if re.search(r"(running_mean|running_var|num_batches_tracked)$", key)} - known
+    known, unused = set(names.values()), set()
+    if network.network_name in ("cyclegan", "patchgan"):
+        unused = {key for key in tensors if re.search(r"\.(running_mean|running_var|num_batches_tracked)$", key)}
     if left := sorted(set(tensors) - known - unused):
         raise ModelError(f"{source}: {len(left)} keys do not fit {network.network_name}, {left[0]} the first of them")
     if missing := sorted(known - set(tensors)):
@@ -195,7 +197,12 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str = "the f
         if given.shape != value.shape:
             raise ModelError(f"{source}: {names[ours]} is {tuple(given.shape)}, expected {tuple(value.shape)}")
         state[ours] = given.to(value.dtype)
-    network.load_state_dict(state)
+    return state
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str = "the file") -> None:
+    """Load published tensors by key; see our_state."""
+    network.load_state_dict(our_state(network, tensors, source))
 
 
 def public_state(network: nn.Module) -> dict[str, Tensor]:

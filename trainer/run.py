@@ -1,4 +1,4 @@
-"""`python -m trainer.run --preset live --data DIR --out RUN`: learn a style."""
+"""`python -m trainer.run --data DIR --out RUN`: learn a style."""
 
 import dataclasses
 import json
@@ -8,27 +8,42 @@ from pathlib import Path
 from livetoon import cli
 from livetoon.errors import TrainingError, UsageError
 from livetoon.files import write_json
-from trainer.presets import PRESETS, Preset, resolve
+from trainer.presets import PRESETS, Live, Preset, Translation, fields, resolve
 
 VERSION = 1  # of config.json
-MAY_CHANGE = ("stage1_steps", "stage2_steps")  # when a run is resumed
+MAY_CHANGE = ("stage1_steps", "stage2_steps", "validate_every")  # when a run is resumed
+NO_DATA = (
+    "--data: no folder given; expected photos and drawings as DIR/[group/]photo/NAME and DIR/[group/]cartoon/NAME: "
+    "python -m trainer.prepare IN DIR makes one of any pictures (--demo tries a run without data)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything a run reads, as the command names it."""
+
+    data: tuple[str, ...] = ()
+    photos: tuple[Path, ...] = ()
+    masks: Path | None = None
+    points: Path | None = None
+    face_id: Path | None = None
 
 
 def arguments():
     """The command's options."""
     parser = cli.parser(
         "python -m trainer.run",
-        "Learn a cartoon style from photo/cartoon pairs: first the basic group, then a branch for every other group.",
-        "python -m trainer.run --preset live --data pairs --data fewshot_groups --out runs/mine",
+        "Learn a cartoon style: first the basic group, then a branch for every other group.",
+        "python -m trainer.run --data mine --groups young-women,young-men --face-id faceid.safetensors --out runs/mine",
     )
-    parser.add_argument("--preset", default="live", help=f"recipe: {', '.join(PRESETS)} (default: live)")
+    parser.add_argument("--preset", default="fewshot", help=f"recipe: {', '.join(PRESETS)} (default: fewshot)")
     parser.add_argument(
         "--data",
         action="append",
-        type=Path,
         default=[],
         metavar="DIR",
-        help="folder with [group/]photo and [group/]cartoon; may be given several times",
+        help="folder, or address that fsspec reads, with [group/]photo and [group/]cartoon, or trainA and trainB; "
+        "may be given several times",
     )
     parser.add_argument(
         "--photos",
@@ -36,28 +51,43 @@ def arguments():
         type=Path,
         default=[],
         metavar="TABLE.csv",
-        help="photos without drawings: a table with file, age, sex and five points",
+        help="more photos without drawings: a table with file, age, sex and five points",
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder: checkpoints, log, samples, summary.html")
+    parser.add_argument("--groups", help="comma-separated; the first is the basic group")
+    parser.add_argument("--basic", metavar="GROUP", help="another of the groups is the basic one")
+    parser.add_argument("--ada", choices=("on", "off"), help="adaptive augmentation of what the discriminators see")
+    parser.add_argument("--group-loss", choices=("on", "off"), help="whether the discriminators tell groups apart")
+    parser.add_argument("--face-id", type=Path, metavar="FILE", help="face recognition network for the face-ID loss")
+    parser.add_argument("--no-face-id", action="store_true", help="go without the face-ID loss")
+    parser.add_argument(
+        "--points",
+        type=Path,
+        metavar="FILE",
+        help="keypoint presets: CelebA's landmark list, or a CSV with five points",
     )
     parser.add_argument(
         "--masks",
         type=Path,
         metavar="ONNX",
-        help="network that marks the person in those photos, (1, S, S, 3) RGB in [0, 1] -> S x S; "
-        "without it their alpha is the model's own",
+        help="preset live: network that marks the person in photos without drawings, (1, S, S, 3) RGB in [0, 1] -> "
+        "S x S; without it their alpha is the model's own",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoints, log, samples")
-    parser.add_argument("--groups", help="comma-separated; the first is the basic group")
     parser.add_argument(
         "--init",
         type=Path,
         metavar="FILE",
-        help="start from these weights, a run or a .safetensors file: groups that it knows keep what they learned",
+        help="start from these weights, a run, a folder of trainer.interop or a .safetensors file: groups that "
+        "it knows keep what they learned",
     )
     parser.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run in --out, exactly where it stopped, with the options it was started with; only "
-        "stage1_steps and stage2_steps may be others: the run gets longer or shorter",
+        f"{', '.join(MAY_CHANGE)} may be others: the run gets longer or shorter",
+    )
+    parser.add_argument(
+        "--as-published", action="store_true", help="where program and paper differ, follow the program"
     )
     parser.add_argument(
         "--set",
@@ -65,10 +95,17 @@ def arguments():
         default=[],
         metavar="NAME=VALUE",
         dest="overrides",
-        help="override a field of the preset: "
-        + ", ".join(f.name for f in dataclasses.fields(Preset) if f.name not in ("name", "source")),
+        help="override a field of the preset by name; --dry-run lists them",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved preset and stop")
+    parser.add_argument(
+        "--log", default="tensorboard", help="loggers beside the CSV: tensorboard, mlflow, wandb, neptune, or none"
+    )
+    parser.add_argument("--devices", type=int, default=1, help="GPUs of this machine (torchrun tells its own)")
+    parser.add_argument("--nodes", type=int, default=1, help="machines")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved preset, parameters, memory and time, and stop"
+    )
+    parser.add_argument("--demo", action="store_true", help="a complete two-stage run in minutes, without data")
     return parser
 
 
@@ -77,26 +114,77 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options) -> None:
-    preset = resolve(options.preset, options.overrides, options.groups)
+    if options.demo:
+        from trainer.demo import demo
+
+        return demo(options.out)
+    preset = _preset(options)
     if options.dry_run:
-        for name, value in dataclasses.asdict(preset).items():
-            print(f"{name:22} {value}")
+        from trainer.plan import describe
+
+        return print(describe(preset))
+    if options.out is None:
+        raise UsageError("--out: name a folder for the run")
+    inputs = Inputs(tuple(options.data), tuple(options.photos), options.masks, options.points, options.face_id)
+    loggers = [name for name in options.log.split(",") if name and name != "none"]
+    _check_inputs(preset, inputs, options.no_face_id)
+    if options.devices < 1 or options.nodes < 1:
+        raise UsageError("--devices, --nodes: expected at least 1")
+    return train(preset, inputs, options.out, options.init, options.resume, loggers, options.devices, options.nodes)
+
+
+def _preset(options) -> Preset:
+    switches = {"ada": options.ada, "group": options.group_loss}
+    overrides = list(options.overrides)
+    known = fields(PRESETS[options.preset]) if options.preset in PRESETS else {}
+    for name, value in switches.items():
+        if value is None:
+            continue
+        option = "--ada" if name == "ada" else "--group-loss"
+        if known and name not in known:
+            raise UsageError(f"{option}: preset {options.preset} has no such term; leave it out")
+        if name == "group":
+            usual = getattr(PRESETS.get(options.preset), "group", 0.0) or 1.0
+            value = str(usual) if value == "on" else "0"
+        overrides.append(f"{name}={value}")
+    if options.no_face_id and "face_id" in known:
+        overrides.append("face_id=0")
+    return resolve(options.preset, overrides, options.groups, options.basic, options.as_published)
+
+
+def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
+    if not inputs.data:
+        raise UsageError(NO_DATA)
+    if inputs.masks and not isinstance(preset, Live):
+        raise UsageError(f"--masks: preset {preset.name} learns no alpha; leave it out")
+    if isinstance(preset, Live):
+        for name in ("face_id", "points"):
+            if getattr(inputs, name):
+                raise UsageError(f"--{name.replace('_', '-')}: preset live has no such loss; leave it out")
         return
-    if not options.data:
+    if no_face_id and inputs.face_id:
+        raise UsageError("--no-face-id: clashes with --face-id; give one of them")
+    if preset.face_id and not inputs.face_id:
         raise UsageError(
-            "--data: no folder given; expected pairs as DIR/[group/]photo/NAME and DIR/[group/]cartoon/NAME"
+            f"--face-id: preset {preset.name} weighs how alike faces stay; name a recognition network (photo2cartoon's "
+            "model_mobilefacenet.pth, or one that python -m trainer.faceid train made), or go without by --no-face-id"
         )
-    train(preset, options.data, options.photos, options.out, options.init, options.resume, options.masks)
+    if preset.keypoint and not inputs.points:
+        raise UsageError(
+            f"--points: preset {preset.name} learns where five points of each photo are; name CelebA's "
+            "list_landmarks_align_celeba.txt or a CSV with five points"
+        )
 
 
 def train(
     preset: Preset,
-    data: list[Path],
-    photos: list[Path],
+    inputs: Inputs,
     out: Path,
     init: Path | None = None,
     resume: bool = False,
-    masks: Path | None = None,
+    loggers: list[str] | None = None,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> None:
     """Run `preset` on the given folders and tables; everything it makes lies in `out`.
 
@@ -105,54 +193,108 @@ def train(
     import torch
 
     from trainer import loop
-    from trainer.checkpoint import latest, load_generator
-    from trainer.data import load, segmenter
-    from trainer.features import FeatureNetwork
-    from trainer.lock import alone
-    from trainer.live_step import Trainer
+    from trainer.checkpoint import latest
+    from trainer.loggers import open_loggers
+    from trainer.memory import keep_memory
+    from trainer.parallel import open_parallel
+    from trainer.remote import local
 
-    config = {
-        "version": VERSION,
-        "preset": dataclasses.asdict(preset),
-        "data": [str(path.resolve()) for path in data + photos],
-        "masks": str(masks.resolve()) if masks else None,
-        "learned": [],
-    }
+    parallel = open_parallel(devices, nodes)
+    inputs = dataclasses.replace(inputs, data=tuple(str(local(name)) for name in inputs.data))
+    config = _config(preset, inputs)
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out):
+    with _alone(out, parallel.rank):
         begun = latest(out) is not None
+        parallel.wait()
         if begun and not resume:
             raise UsageError(f"--out {out}: holds a run already; add --resume to go on with it, or name another folder")
         if resume and not begun:
             raise TrainingError(f"{out}: nothing to resume there; leave --resume out to start")
-        _keep_memory()
+        keep_memory()
         torch.manual_seed(preset.seed)
-        generator = _build(preset)
         if resume:
             config["learned"] = _learned_before(out / "config.json", config)
-        elif init is not None:
-            config["learned"] = _start_from(generator, load_generator(init), init)
-        pictures = load(data, photos, preset.groups, preset.size, segmenter(masks) if masks else None)
-        for group, found in pictures.items():
-            counts = f"{len(found.photos)} pairs, {len(found.unpaired)} photos without a drawing"
-            print(f"{group}: {counts}", file=sys.stderr)
-        features = FeatureNetwork() if preset.feature else None
+        make = _live if isinstance(preset, Live) else _translation
+        learner = make(preset, inputs, init if not resume else None, config, parallel)
+        if parallel.rank:
+            return loop.train(learner, out, None, resume)
         write_json(out / "config.json", config)
-        loop.train(Trainer(generator, preset, features, config["learned"]), pictures, out, resume)
+        with open_loggers(loggers or [], out, config) as opened:
+            loop.train(learner, out, opened, resume)
+    return None
 
 
-def _build(preset: Preset):
-    """The preset's network, which must have a trunk and a branch for each group."""
-    from torch import nn
+def _alone(out: Path, rank: int):
+    """The folder's lock; only the first process of a run takes it."""
+    from contextlib import nullcontext
 
-    from trainer.networks import build
+    from trainer.lock import alone
 
-    if taken := [group for group in preset.groups if hasattr(nn.ModuleDict(), group)]:
-        raise UsageError(f"--groups: {', '.join(taken)} cannot name a group (torch uses it); choose another name")
-    generator = build(preset.network, groups=preset.groups)
-    if not hasattr(generator, "branches"):
-        raise UsageError(f"--set network={preset.network}: has no branches to train; expected live")
-    return generator
+    return nullcontext() if rank else alone(out)
+
+
+def _config(preset: Preset, inputs: Inputs) -> dict:
+    return {
+        "version": VERSION,
+        "preset": dataclasses.asdict(preset),
+        "data": [str(Path(path).resolve()) for path in (*inputs.data, *inputs.photos)],
+        "masks": str(inputs.masks.resolve()) if inputs.masks else None,
+        "points": str(inputs.points.resolve()) if inputs.points else None,
+        "face_id": str(inputs.face_id.resolve()) if inputs.face_id else None,
+        "learned": [],
+    }
+
+
+def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, parallel):
+    """The live generator's learner, from pairs."""
+    from trainer.data import load, segmenter
+    from trainer.features import FeatureNetwork
+    from trainer.initial import branched_network, start_live
+    from trainer.live import LiveLearner
+    from trainer.live_step import Trainer
+
+    if parallel.processes > 1:
+        raise UsageError("--devices: preset live learns in one process; leave it out")
+    generator = branched_network(preset)
+    if init is not None:
+        config["learned"] = start_live(generator, init)
+    folders = [Path(name) for name in inputs.data]
+    segment = segmenter(inputs.masks) if inputs.masks else None
+    pictures = load(folders, list(inputs.photos), preset.groups, preset.size, segment)
+    for group, found in pictures.items():
+        _say(group, f"{len(found.photos)} pairs, {len(found.unpaired)} photos without a drawing")
+    features = FeatureNetwork() if preset.feature else None
+    return LiveLearner(Trainer(generator, preset, features, config["learned"]), pictures)
+
+
+def _translation(preset: Translation, inputs: Inputs, init: Path | None, config: dict, parallel):
+    """The learner of every other preset, from unpaired pictures."""
+    from trainer.collect import collect
+    from trainer.identity_files import load_face_id
+    from trainer.initial import check_names, start_translation
+    from trainer.metrics import open_features
+    from trainer.sampling import decoded_size, needed_groups
+    from trainer.translation import TranslationLearner
+
+    check_names(preset.groups)
+    face_id = load_face_id(inputs.face_id).to(parallel.device) if preset.face_id else None
+    folders = [Path(name) for name in inputs.data]
+    needed = needed_groups(preset)
+    found = collect(folders, list(inputs.photos), preset.groups, needed, decoded_size(preset), inputs.points)
+    for group, pictures in found.train.items():
+        if parallel.rank == 0:
+            _say(group, f"{len(pictures.photo)} photos, {len(pictures.cartoon)} drawings")
+    features = (lambda: open_features(device=parallel.device)) if preset.validate_every else None
+    learner = TranslationLearner(preset, found, face_id, features, parallel)
+    if preset.keypoint and not learner.sampler.with_points():
+        raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")
+    if init is not None:
+        start_translation(learner, init)
+    return learner
+
+
+def _say(group: str, counts: str) -> None:
+    print(f"{group}: {counts}", file=sys.stderr)
 
 
 def _learned_before(path: Path, config: dict) -> list[str]:
@@ -161,7 +303,8 @@ def _learned_before(path: Path, config: dict) -> list[str]:
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["version"] != VERSION:
             raise TrainingError(f"{path}: version {before['version']}, expected {VERSION}")
-        old, new = ({**each["preset"], "data": each["data"], "masks": each.get("masks")} for each in (before, config))
+        files = ("data", "masks", "points", "face_id")
+        old, new = ({**each["preset"], **{name: each.get(name) for name in files}} for each in (before, config))
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}; the run cannot be resumed without it") from None
     except (ValueError, KeyError, TypeError):
@@ -171,42 +314,6 @@ def _learned_before(path: Path, config: dict) -> list[str]:
         if name not in (*MAY_CHANGE, "source") and old.get(name, value) != value:
             raise UsageError(f"--resume: {name} is {value}, but the run in {path.parent} was started with {old[name]}")
     return before.get("learned", [])
-
-
-def _keep_memory() -> None:
-    """Tell glibc to keep freed memory: a step's activations are else returned to the system and faulted in again,
-    which took a third of the step's CPU time (3.1 -> 1.9 CPU seconds, batch 8). Elsewhere nothing happens."""
-    import ctypes
-
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
-    mallopt(trim_threshold, (1 << 31) - 1)
-    mallopt(top_pad, 256 << 20)
-
-
-def _start_from(generator, weights, path: Path) -> list[str]:
-    """Copy `weights`; a group that they do not know starts from their basic group's branch.
-
-    Returns the groups whose branches had learned: normalization that never counted a batch tells those that a run
-    made and, as it ended in stage 1, never used.
-    """
-    if type(generator) is not type(weights):
-        raise TrainingError(
-            f"--init {path}: holds a {weights.network_name} network, the preset a {generator.network_name}"
-        )
-    for name, value in generator.settings.items():
-        if name != "groups" and weights.settings[name] != value:
-            raise TrainingError(f"--init {path}: {name} {weights.settings[name]}, the preset's network has {value}")
-    generator.trunk.load_state_dict(weights.trunk.state_dict())
-    for group in generator.groups:
-        known = group if group in weights.groups else weights.groups[0]
-        generator.branches[group].load_state_dict(weights.branches[known].state_dict())
-    counted = {group: weights.branches[group].e1[1].num_batches_tracked.item() for group in weights.groups}
-    return [group for group in generator.groups if counted.get(group)]
 
 
 if __name__ == "__main__":

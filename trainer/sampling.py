@@ -80,6 +80,16 @@ class Sampler:
         return sum(marks is not None for marks in self.data[self.preset.groups[0]].points)
 
 
+def needed_groups(preset: Translation) -> tuple[str, ...]:
+    """The groups that must have photos and drawings: those that some step sees by themselves. Of mixed groups, any
+    may have none."""
+    basic, *rare = preset.groups
+    seen = {"basic": [basic], "each": preset.groups, "turns": preset.groups, "rare": rare[:1]}
+    kinds = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
+    needed = {group for kind in kinds for group in seen.get(kind, [])}
+    return tuple(group for group in preset.groups if group in needed)
+
+
 def decoded_size(preset: Translation) -> int:
     """Side at which pictures are kept: what the random crop is cut from."""
     return preset.size + JITTER if preset.jitter else preset.size

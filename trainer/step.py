@@ -127,6 +127,8 @@ class Step:
             with self._precision():
                 fake = self._draw(domain, self._of(pictures, _other(domain)), pictures.groups)
                 judged = self._discriminate(domain, pictures, fake.image.detach())
+                if domain == "cartoon":
+                    self._movement(pictures.photo, fake.image.detach().float())
             self._backward("discriminators", judged, pictures, share, self._judges(domain))
             if self.rules.discriminators_first:
                 self.move("discriminators")
@@ -293,7 +295,12 @@ class Step:
 
     def _accuracy(self, domain: str, real: Tensor, fake: Tensor) -> None:
         for name, right in (("real", real > 0.5), ("fake", fake <= 0.5)):
-            self.figures[f"D/{domain}/{name}-accuracy"] = right.float().mean().item()
+            self.figures[f"{domain}/d_{name}_accuracy"] = right.float().mean().item()
+
+    def _movement(self, photo: Tensor, drawn: Tensor) -> None:
+        """How far the drawings are from their photos (in [0, 1]) and from each other: both are small in a collapse."""
+        self.figures["change"] = ((drawn - photo).abs().mean() / 2).item()
+        self.figures["output_variance"] = drawn.var().item()
 
     def _judges(self, domain: str) -> list[nn.Parameter]:
         return [p for judge in self.networks.judges[domain].values() for p in judge.parameters() if p.requires_grad]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine import cache as cache_module
-from engine.cache import Cache, user_folder
+from engine.cache import Cache
+from livetoon.files import user_folder
 
 FIELDS = {"digest": "abc", "precision": "fp32", "shape": [1, 256, 256, 3]}
 

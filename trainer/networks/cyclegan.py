@@ -1,5 +1,6 @@
 """CycleGAN's networks (arXiv 1703.10593) and ECE285's variant of them."""
 
+import itertools
 from collections.abc import Collection, Sequence
 
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ class PatchGAN(nn.Module):
         super().__init__()
         widths = (3, width, width * 2, width * 4, width * 8)
         layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2 if index < 3 else 1, 1))
             if index:
                 layers.append(InstanceNorm())

@@ -1,5 +1,6 @@
 """Discriminators of the U-GAT-IT family: 5 layers see patches ("local"), 7 the whole face ("global")."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [3, *(width * 2**index for index in range(layers - 1))]
         body: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             stride = 2 if index < layers - 2 else 1
             body += [nn.ReflectionPad2d(1), spectral_norm(nn.Conv2d(inputs, outputs, 4, stride)), nn.LeakyReLU(0.2)]
         deep = widths[-1]

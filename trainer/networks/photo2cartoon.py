@@ -2,6 +2,7 @@
 arXiv 2007.13332. Hourglasses before and after U-GAT-IT's trunk; Soft-AdaLIN takes gamma and beta from content and
 style."""
 
+import itertools
 from collections.abc import Collection, Sequence
 
 import torch
@@ -25,7 +26,7 @@ class ConvBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         widths = (channels, channels // 2, channels // 4, channels // 4)
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
             block = nn.Sequential(InstanceNorm(), nn.ReLU(), *padded(inputs, outputs, 3))
             setattr(self, f"ConvBlock{index}", block)
         self.ConvBlock4 = nn.Sequential(InstanceNorm(), nn.ReLU(), nn.Conv2d(channels, channels, 1, bias=False))

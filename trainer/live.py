@@ -1,0 +1,154 @@
+"""The live generator's learner: pairs and photos in, batches, steps and sample pictures out."""
+
+import math
+
+import numpy as np
+import torch
+
+from trainer import augment
+from trainer.checkpoint import Parts
+from trainer.data import Group
+from trainer.live_step import Batch, Trainer
+from trainer.presets import Live
+
+WARM_UP_STEPS = 100
+
+
+class LiveLearner:
+    """See learner.Learner. learned: groups whose branches had learned before this run."""
+
+    def __init__(self, trainer: Trainer, data: dict[str, Group]):
+        self.trainer, self.preset = trainer, trainer.preset
+        self.sampler = Sampler(data, trainer.preset)
+
+    def stages(self) -> list[tuple[int, int]]:
+        return [(1, self.preset.stage1_steps), (2, self.preset.stage2_steps)]
+
+    def begin(self, stage: int) -> None:
+        if stage == 2:
+            self.trainer.start_stage_2()
+
+    def enter(self, stage: int) -> None:
+        pass
+
+    def batches(self, stage: int, step: int) -> dict[str, Batch]:
+        return self.sampler.batches(stage, step)
+
+    def step(self, stage: int, step: int, batches: dict[str, Batch]) -> dict[str, float]:
+        preset = self.preset
+        peak, steps = (
+            (preset.learning_rate, preset.stage1_steps)
+            if stage == 1
+            else (preset.stage2_learning_rate, preset.stage2_steps)
+        )
+        rate = learning_rate(peak, step, steps, preset.decay_share)
+        decay = min(preset.ema, (step + 1) / (step + 10)) if stage == 1 else preset.ema
+        corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
+        return self.trainer.step(batches, rate, decay, corner)
+
+    def advice(self) -> list[str]:
+        return []
+
+    def parts(self) -> Parts:
+        networks = {"generator": self.trainer.generator, "ema": self.trainer.ema}
+        return Parts(networks, {"optimizer": self.trainer.optimizer})
+
+    def state(self) -> dict:
+        return {}
+
+    def resume(self, parts: Parts, state: dict) -> None:
+        pass
+
+    @torch.no_grad()
+    def sheet(self, stage: int, step: int) -> np.ndarray:
+        """Input, drawing on white and alpha of a fixed batch, side by side."""
+        columns = []
+        for group, batch in self.sampler.batches(stage, 1 << 30).items():
+            drawn = self.trainer.ema(batch.photo, group)
+            laid = drawn[:, 3:] * drawn[:, :3] + (1 - drawn[:, 3:])
+            for triple in zip(batch.photo, laid, drawn[:, 3:].expand_as(laid) * 2 - 1, strict=True):
+                columns.append(torch.cat(list(triple), dim=1))
+        whole = torch.cat(columns, dim=2).clamp(-1, 1)
+        return ((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+    def validate(self, stage: int, step: int) -> dict[str, float]:
+        return {}
+
+
+class Sampler:
+    """Makes the batch of any step of any stage from decoded pictures."""
+
+    def __init__(self, data: dict[str, Group], preset: Live):
+        self.data, self.preset = data, preset
+        self.behind = [photo for group in data.values() for photo in group.unpaired]
+
+    def batches(self, stage: int, step: int) -> dict[str, Batch]:
+        basic, *rare = self.preset.groups
+        if stage == 1:
+            unpaired = self.preset.basic_unpaired if self.data[basic].unpaired else 0
+            return {basic: self._batch(basic, self.preset.batch, unpaired, (stage, step, 0))}
+        made = {basic: self._batch(basic, self.preset.basic_batch, 0, (stage, step, 0))}
+        for index, group in enumerate(rare, start=1):
+            unpaired = 0
+            if self.data[group].unpaired:
+                share = self.preset.unpaired_share * self.preset.rare_batch
+                chance = np.random.default_rng((self.preset.seed, stage, step, index, 1 << 20)).random()
+                unpaired = int(share + chance)  # 0.5 of 3 is one or two, at even odds
+            made[group] = self._batch(group, self.preset.rare_batch - unpaired, unpaired, (stage, step, index))
+        return made
+
+    def _batch(self, group: str, pairs: int, unpaired: int, place: tuple[int, ...]) -> Batch:
+        data, size = self.data[group], self.preset.size
+        photos, cartoons, alphas, clean, motions = [], [], [], [], []
+        for position in range(pairs + unpaired):
+            random = np.random.default_rng((self.preset.seed, *place, position))
+            matrix = augment.random_motion(size, random)
+            if position < pairs:
+                index = random.integers(len(data.photos))
+                alpha = augment.move(data.alphas[index], matrix)
+                photo = augment.move(data.photos[index], matrix)
+                photo = augment.compose(photo, alpha, augment.background(size, self.behind, random))
+                weight = alpha.astype(np.float32)[..., None] / 255
+                cartoon = augment.move(data.cartoons[index], matrix) * weight + 255 * (1 - weight)
+                cartoons.append(cartoon)
+                alphas.append(weight)
+            else:
+                index = random.integers(len(data.unpaired))
+                still = data.unpaired[index]
+                photo = augment.move(still, matrix)
+                if data.unpaired_alphas:
+                    alphas.append(augment.move(data.unpaired_alphas[index], matrix).astype(np.float32)[..., None] / 255)
+                clean.append(still)
+                motions.append(_affine_grid_matrix(matrix, size))
+            photos.append(augment.degrade(photo, random))
+        shape = (0, size, size, 3)
+        return Batch(
+            photo=_tensor(photos) / 127.5 - 1,
+            cartoon=_tensor(cartoons or np.zeros(shape)) / 127.5 - 1,
+            alpha=_tensor(alphas or np.zeros((0, size, size, 1))),
+            clean=_tensor(clean) / 127.5 - 1 if clean else None,
+            motion=torch.from_numpy(np.stack(motions).astype(np.float32)) if clean else None,
+        )
+
+
+def _tensor(pictures) -> torch.Tensor:
+    stacked = (
+        torch.from_numpy(np.stack(pictures).astype(np.float32))
+        if len(pictures)
+        else torch.from_numpy(np.asarray(pictures, np.float32))
+    )
+    return stacked.permute(0, 3, 1, 2)  # NHWC in memory: channels_last as the networks want it
+
+
+def _affine_grid_matrix(matrix: np.ndarray, size: int) -> np.ndarray:
+    """(2, 3) crop -> crop in pixels, as cv2.warpAffine takes it -> its inverse in [-1, 1], as affine_grid does."""
+    to_pixels = np.array([[size / 2, 0, size / 2 - 0.5], [0, size / 2, size / 2 - 0.5], [0, 0, 1]])
+    whole = np.vstack([matrix, [0, 0, 1]])
+    return (np.linalg.inv(to_pixels) @ np.linalg.inv(whole) @ to_pixels)[:2]
+
+
+def learning_rate(peak: float, step: int, steps: int, decay_share: float) -> float:
+    """Linear warm-up, constant, then a half cosine to zero over the last share of the steps."""
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    left = (steps - step) / max(1.0, decay_share * steps)
+    return peak * warm * (0.5 - 0.5 * math.cos(math.pi * min(1.0, left)))

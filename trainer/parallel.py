@@ -1,0 +1,69 @@
+"""Several processes that learn one run: Lightning Fabric starts them, or torchrun has."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Parallel:
+    """This process's share of a run; alone, every method gives back what it got.
+
+    A joint batch is split by position. Losses are means over pictures, so the mean of the processes' gradients is the
+    joint batch's gradient; networks stay equal because they start from one seed and move by equal gradients.
+    """
+
+    def __init__(self, fabric=None, device: torch.device | None = None):
+        self._fabric = fabric
+        self.rank = fabric.global_rank if fabric else 0
+        self.processes = fabric.world_size if fabric else 1
+        self.device = fabric.device if fabric else device or _device()
+
+    def average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over the processes, in one message."""
+        if self.processes == 1 or not parameters:
+            return
+        flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+        flat = self._fabric.all_reduce(flat, reduce_op="mean")
+        done = 0
+        for parameter in parameters:
+            count = parameter.grad.numel()
+            parameter.grad.copy_(flat[done : done + count].view_as(parameter.grad))
+            done += count
+
+    def mean(self, figures: dict[str, float]) -> dict[str, float]:
+        """The mean of every figure over the processes; all have the same names."""
+        if self.processes == 1 or not figures:
+            return figures
+        values = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
+        values = self._fabric.all_reduce(values, reduce_op="mean").tolist()
+        return dict(zip(figures, values, strict=True))
+
+    def gather(self, values: Tensor) -> Tensor:
+        """(N, ...) of this process -> (N x processes, ...) of all."""
+        return values if self.processes == 1 else self._fabric.all_gather(values).flatten(0, 1)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.processes > 1:
+            self._fabric.barrier()
+
+
+def open_parallel(devices: int = 1, nodes: int = 1) -> Parallel:
+    """Join the processes that torchrun started (its environment tells), or take `devices` GPUs of this machine."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1 and devices == 1:
+        return Parallel()
+    from lightning_fabric import Fabric
+
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    nodes = max(nodes, processes // here)
+    fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=nodes, strategy="ddp")
+    fabric.launch()
+    return Parallel(fabric)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
