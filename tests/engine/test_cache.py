@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import cache as cache_module
 from engine.cache import Cache
-from livetoon.files import user_folder
 
 FIELDS = {"digest": "abc", "precision": "fp32", "shape": [1, 256, 256, 3]}
 
@@ -83,15 +81,3 @@ def test_a_full_disk_leaves_the_old_content(cache, caplog, monkeypatch):
     assert "No space left on device" in caplog.text
     assert cache.load("slot", FIELDS) == b"old"
     assert len(list(cache.folder.iterdir())) == 1
-
-
-def test_the_users_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("LIVETOON_CACHE", str(tmp_path))
-    assert user_folder() == tmp_path
-    monkeypatch.delenv("LIVETOON_CACHE")
-    monkeypatch.setattr(cache_module.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert user_folder() == tmp_path / "xdg" / "livetoon"
-    monkeypatch.setattr(cache_module.sys, "platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert user_folder() == tmp_path / "local" / "livetoon" / "cache"

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from livetoon.files import replacing, sha256, write_json
+from livetoon import files
+from livetoon.files import replacing, sha256, user_folder, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -35,3 +36,15 @@ def test_json_is_readable_by_others_than_its_writer(tmp_path):
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"livetoon")
     assert sha256(tmp_path / "a") == hashlib.sha256(b"livetoon").hexdigest()
+
+
+def test_the_users_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIVETOON_CACHE", str(tmp_path))
+    assert user_folder() == tmp_path
+    monkeypatch.delenv("LIVETOON_CACHE")
+    monkeypatch.setattr(files.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert user_folder() == tmp_path / "xdg" / "livetoon"
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert user_folder() == tmp_path / "local" / "livetoon" / "cache"

@@ -1,0 +1,143 @@
+"""`--dry-run`: what a run will be: its resolved preset, parameters, memory and time, before anything is trained.
+
+Nothing is computed: networks are built on torch's meta device, which counts operations and the tensors that the
+backward pass needs. Only this machine's speed is measured, on a convolution, for a fraction of a second.
+"""
+
+import dataclasses
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainer.initial import branched_network, check_names
+from trainer.presets import Live, Preset, Translation
+from trainer.step import DOMAINS
+from trainer.translation import build_networks
+
+FLOAT = 4  # bytes
+# Convolutions reach this share of the measured one's speed: small channels, and norms and pads between them.
+REACHED = 0.35
+
+
+@dataclasses.dataclass
+class Cost:
+    """Of one forward pass: floating-point operations, and bytes kept for the backward pass."""
+
+    operations: float = 0.0
+    kept: float = 0.0
+
+
+def describe(preset: Preset) -> str:
+    """The lines that `--dry-run` prints."""
+    lines = [f"{name:22} {_shown(value)}" for name, value in dataclasses.asdict(preset).items()]
+    with torch.device("meta"):
+        counted, memory, operations = _live(preset) if isinstance(preset, Live) else _translation(preset)
+    lines += ["", *(f"{name:22} {count:,} parameters" for name, count in counted.items())]
+    per_second = _speed()
+    stages = [("stage 1", preset.stage1_steps, operations[0]), ("stage 2", preset.stage2_steps, operations[1])]
+    seconds = sum(steps * each for _, steps, each in stages) / per_second
+    lines += ["", f"{'memory':22} about {memory / 1e9:.1f} GB of tensors, beside the program's own 0.5 GB"]
+    for name, steps, each in stages:
+        if steps:
+            lines.append(f"{name:22} {steps:,} steps of about {each / per_second:.2g} s ({each / 1e9:,.0f} GFLOP)")
+    lines.append(f"{'time':22} about {_duration(seconds)} on this machine ({per_second / 1e9:,.0f} GFLOP/s)")
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[float, float]]:
+    check_names(preset.groups)
+    networks = build_networks(preset)
+    generator = networks.to_cartoon
+    counted = {"generator, shared": _count(generator.trunk)}
+    if preset.own:
+        counted["generator, each group"] = _count(generator.branches[preset.groups[0]])
+    counted |= {
+        f"{name} of {domain}s": _count(judge) for domain in DOMAINS for name, judge in networks.judges[domain].items()
+    }
+    counted["all that learn"] = sum(_count(network) for _, network in networks.named())
+    pictures = torch.empty(1, 3, preset.size, preset.size)
+    drawn = _cost(generator, pictures, preset.groups[0])
+    judged = [_cost(judge, pictures) for judge in networks.judges["cartoon"].values()]
+    # 6 generator passes and, for both domains, 3 of each judge; a backward pass costs about two forward ones.
+    operations = 3 * (6 * drawn.operations + 6 * sum(each.operations for each in judged))
+    batches = [preset.batch * (len(preset.groups) if kind == "each" else 1) for kind in _samplings(preset)]
+    kept = 2 * drawn.kept + sum(each.kept for each in judged)  # a fake and its reconstruction at a time
+    if preset.checkpointing:
+        kept *= 0.35  # what stays is what passes between the parts, and one part at a time
+    weights = counted["all that learn"] * 4 * FLOAT  # values, gradients and Adam's two moments
+    averages = 2 * _count(generator) * FLOAT if preset.ema else 0
+    scale = 0.6 if preset.bf16 else 1.0  # norms keep their inputs in float32
+    return (
+        counted,
+        weights + averages + max(batches) * kept * scale,
+        tuple(count * preset.accumulate * operations for count in batches),
+    )
+
+
+def _samplings(preset: Translation) -> tuple[str, str]:
+    return preset.stage1_sampling, preset.stage2_sampling
+
+
+def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:
+    generator = branched_network(preset)
+    counted = {"generator, shared": _count(generator.trunk)}
+    counted["generator, each group"] = _count(generator.branches[preset.groups[0]])
+    counted["all that learn"] = _count(generator)
+    drawn = _cost(generator, torch.empty(1, 3, preset.size, preset.size), preset.groups[0])
+    first = preset.batch + preset.basic_unpaired
+    second = preset.basic_batch + preset.rare_batch * (len(preset.groups) - 1)
+    # The feature network on 3/8 of the side, forward on both pictures and backward on one, costs about as much again.
+    each = drawn.operations * 3 * (2 if preset.feature else 1)
+    memory = _count(generator) * 5 * FLOAT + max(first, second) * drawn.kept * (2 if preset.feature else 1)
+    return counted, memory, (first * each, second * each)
+
+
+def _cost(network: nn.Module, *inputs) -> Cost:
+    """Of one picture through `network`, on the meta device."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[id(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
+        alive.append(tensor)  # an id is only one while its object lives
+        return tensor
+
+    alive: list[Tensor] = []
+    counter = FlopCounterMode(display=False)
+    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(*inputs)
+    weights = {id(parameter.untyped_storage()) for parameter in network.parameters()}
+    return Cost(counter.get_total_flops(), sum(size for key, size in kept.items() if key not in weights))
+
+
+def _speed() -> float:
+    """Operations a second that training reaches here, from a 3x3 convolution of 64 channels."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(1, 64, 128, 128, device=device)
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(device)
+    operations = 2 * 64 * 64 * 9 * 128 * 128
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(6):
+            start = time.perf_counter()
+            layer(x).sum().item()
+            best = min(best, time.perf_counter() - start)
+    return REACHED * operations / best
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
