@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainer.initial import branched_network, check_names
 from trainer.presets import Live, Preset, Translation
 from trainer.step import DOMAINS
-from trainer.translation import build_networks
+from trainer.translation import build_generator, build_judges
 
 FLOAT = 4  # bytes
 # Convolutions reach this share of the measured one's speed: small channels, and norms and pads between them.
@@ -58,18 +58,18 @@ def _count(module: nn.Module) -> int:
 
 def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[float, float]]:
     check_names(preset.groups)
-    networks = build_networks(preset)
-    generator = networks.to_cartoon
+    generator = build_generator(dataclasses.replace(preset, groups=preset.groups[:1], heads=1))
+    branch = _count(generator.branches[preset.groups[0]])
     counted = {"generator, shared": _count(generator.trunk)}
     if preset.own:
-        counted["generator, each group"] = _count(generator.branches[preset.groups[0]])
-    counted |= {
-        f"{name} of {domain}s": _count(judge) for domain in DOMAINS for name, judge in networks.judges[domain].items()
-    }
-    counted["all that learn"] = sum(_count(network) for _, network in networks.named())
+        counted["generator, each group"] = branch
+    judges = {domain: build_judges(preset, domain) for domain in DOMAINS}
+    counted |= {f"{name} of {domain}s": _count(judge) for domain in DOMAINS for name, judge in judges[domain].items()}
+    whole = _count(generator) + branch * (len(preset.groups) - 1)
+    counted["all that learn"] = 2 * whole + sum(_count(judge) for each in judges.values() for judge in each.values())
     pictures = torch.empty(1, 3, preset.size, preset.size)
     drawn = _cost(generator, pictures, preset.groups[0])
-    judged = [_cost(judge, pictures) for judge in networks.judges["cartoon"].values()]
+    judged = [_cost(judge, pictures) for judge in judges["cartoon"].values()]
     # 6 generator passes and, for both domains, 3 of each judge; a backward pass costs about two forward ones.
     operations = 3 * (6 * drawn.operations + 6 * sum(each.operations for each in judged))
     batches = [preset.batch * (len(preset.groups) if kind == "each" else 1) for kind in _samplings(preset)]
@@ -77,7 +77,7 @@ def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[floa
     if preset.checkpointing:
         kept *= 0.35  # what stays is what passes between the parts, and one part at a time
     weights = counted["all that learn"] * 4 * FLOAT  # values, gradients and Adam's two moments
-    averages = 2 * _count(generator) * FLOAT if preset.ema else 0
+    averages = 2 * whole * FLOAT if preset.ema else 0
     scale = 0.6 if preset.bf16 else 1.0  # norms keep their inputs in float32
     return (
         counted,

@@ -27,6 +27,12 @@ SHOWN = 2  # photos of each group in a sample sheet
 
 def build_networks(preset: Translation) -> Networks:
     """Generators and discriminators as the preset describes them, newly initialised."""
+    generators = [build_generator(preset) for _ in DOMAINS]
+    return Networks(*generators, {domain: build_judges(preset, domain) for domain in DOMAINS})
+
+
+def build_generator(preset: Translation) -> Branched:
+    """One generator of the preset."""
     settings = {"groups": preset.groups, "size": preset.size, "width": preset.width, "own": preset.own}
     if preset.network != "cyclegan":
         settings |= {"light": preset.light, "heads": preset.heads}
@@ -36,11 +42,11 @@ def build_networks(preset: Translation) -> Networks:
         settings["keypoint_pads"] = preset.keypoint_pads
     if preset.network == "cyclegan":
         settings["variant"] = preset.variant
-    generators = [build(preset.network, **settings) for _ in DOMAINS]
-    return Networks(*generators, {domain: _judges(preset, domain) for domain in DOMAINS})
+    return build(preset.network, **settings)
 
 
-def _judges(preset: Translation, domain: str) -> dict[str, nn.Module]:
+def build_judges(preset: Translation, domain: str) -> dict[str, nn.Module]:
+    """The discriminators of one domain, by name."""
     if preset.network == "cyclegan":
         return {"patch": build("patchgan", width=preset.judge_width, variant=preset.variant)}
     head = {"square": "convolution", "entropy": "linear"}[preset.group_form]
