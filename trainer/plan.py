@@ -1,6 +1,6 @@
 """`--dry-run`: what a run will be: its resolved preset, parameters, memory and time, before anything is trained.
 
-Nothing is computed: networks are built on torch's meta device, which counts operations and the tensors that the
+Nothing is computed: networks are built on torch's meta device, where hooks count operations and the tensors that the
 backward pass needs. Only this machine's speed is measured, on a convolution, for a fraction of a second.
 """
 
@@ -9,7 +9,6 @@ import time
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.initial import branched_network, check_names
 from trainer.presets import Live, Preset, Translation
@@ -32,8 +31,7 @@ class Cost:
 def describe(preset: Preset) -> str:
     """The lines that `--dry-run` prints."""
     lines = [f"{name:22} {_shown(value)}" for name, value in dataclasses.asdict(preset).items()]
-    with torch.device("meta"):
-        counted, memory, operations = _live(preset) if isinstance(preset, Live) else _translation(preset)
+    counted, memory, operations = _live(preset) if isinstance(preset, Live) else _translation(preset)
     lines += ["", *(f"{name:22} {count:,} parameters" for name, count in counted.items())]
     per_second = _speed()
     stages = [("stage 1", preset.stage1_steps, operations[0]), ("stage 2", preset.stage2_steps, operations[1])]
@@ -58,18 +56,20 @@ def _count(module: nn.Module) -> int:
 
 def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[float, float]]:
     check_names(preset.groups)
-    generator = build_generator(dataclasses.replace(preset, groups=preset.groups[:1], heads=1))
+    with torch.device("meta"):
+        generator = build_generator(dataclasses.replace(preset, groups=preset.groups[:1], heads=1))
     branch = _count(generator.branches[preset.groups[0]])
     counted = {"generator, shared": _count(generator.trunk)}
     if preset.own:
         counted["generator, each group"] = branch
+    # Spectral norm's first vectors cannot be drawn on the meta device without loading torch's compiler, for seconds.
     judges = {domain: build_judges(preset, domain) for domain in DOMAINS}
     counted |= {f"{name} of {domain}s": _count(judge) for domain in DOMAINS for name, judge in judges[domain].items()}
     whole = _count(generator) + branch * (len(preset.groups) - 1)
     counted["all that learn"] = 2 * whole + sum(_count(judge) for each in judges.values() for judge in each.values())
-    pictures = torch.empty(1, 3, preset.size, preset.size)
+    pictures = torch.empty(1, 3, preset.size, preset.size, device="meta")
     drawn = _cost(generator, pictures, preset.groups[0])
-    judged = [_cost(judge, pictures) for judge in judges["cartoon"].values()]
+    judged = [_cost(judge.to("meta"), pictures) for judge in judges["cartoon"].values()]
     # 6 generator passes and, for both domains, 3 of each judge; a backward pass costs about two forward ones.
     operations = 3 * (6 * drawn.operations + 6 * sum(each.operations for each in judged))
     batches = [preset.batch * (len(preset.groups) if kind == "each" else 1) for kind in _samplings(preset)]
@@ -91,11 +91,12 @@ def _samplings(preset: Translation) -> tuple[str, str]:
 
 
 def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:
-    generator = branched_network(preset)
+    with torch.device("meta"):
+        generator = branched_network(preset)
     counted = {"generator, shared": _count(generator.trunk)}
     counted["generator, each group"] = _count(generator.branches[preset.groups[0]])
     counted["all that learn"] = _count(generator)
-    drawn = _cost(generator, torch.empty(1, 3, preset.size, preset.size), preset.groups[0])
+    drawn = _cost(generator, torch.empty(1, 3, preset.size, preset.size, device="meta"), preset.groups[0])
     first = preset.batch + preset.basic_unpaired
     second = preset.basic_batch + preset.rare_batch * (len(preset.groups) - 1)
     # The feature network on 3/8 of the side, forward on both pictures and backward on one, costs about as much again.
@@ -106,19 +107,26 @@ def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:
 
 def _cost(network: nn.Module, *inputs) -> Cost:
     """Of one picture through `network`, on the meta device."""
-    kept: dict[int, int] = {}
+    alive: dict[int, Tensor] = {}  # an id is only one while its object lives
+    cost = Cost()
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[id(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
-        alive.append(tensor)  # an id is only one while its object lives
+        alive[id(tensor.untyped_storage())] = tensor
         return tensor
 
-    alive: list[Tensor] = []
-    counter = FlopCounterMode(display=False)
-    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    def count(layer: nn.Module, _inputs, output: Tensor) -> None:
+        places = output.numel() // layer.weight.shape[1 if isinstance(layer, nn.ConvTranspose2d) else 0]
+        cost.operations += 2 * places * layer.weight.numel()
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(*inputs)
+    for hook in hooks:
+        hook.remove()
     weights = {id(parameter.untyped_storage()) for parameter in network.parameters()}
-    return Cost(counter.get_total_flops(), sum(size for key, size in kept.items() if key not in weights))
+    cost.kept = sum(tensor.untyped_storage().nbytes() for key, tensor in alive.items() if key not in weights)
+    return cost
 
 
 def _speed() -> float:
