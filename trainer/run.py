@@ -123,11 +123,11 @@ def _run(options) -> None:
         from trainer.plan import describe
 
         return print(describe(preset))
-    if options.out is None:
-        raise UsageError("--out: name a folder for the run")
     inputs = Inputs(tuple(options.data), tuple(options.photos), options.masks, options.points, options.face_id)
     loggers = [name for name in options.log.split(",") if name and name != "none"]
     _check_inputs(preset, inputs, options.no_face_id)
+    if options.out is None:
+        raise UsageError("--out: name a folder for the run")
     if options.devices < 1 or options.nodes < 1:
         raise UsageError("--devices, --nodes: expected at least 1")
     return train(preset, inputs, options.out, options.init, options.resume, loggers, options.devices, options.nodes)
