@@ -22,7 +22,8 @@ def check_names(groups: Sequence[str]) -> None:
 def branched_network(preset: Live) -> nn.Module:
     """The preset's live network, which must have a trunk and a branch for each group."""
     check_names(preset.groups)
-    generator = build(preset.network, groups=preset.groups)
+    settings = {"own": preset.own} if preset.network == "live" else {}
+    generator = build(preset.network, groups=preset.groups, **settings)
     if not hasattr(generator, "branches"):
         raise UsageError(f"--set network={preset.network}: has no branches to train; expected live")
     return generator
@@ -40,14 +41,20 @@ def start_live(generator: nn.Module, path: Path) -> list[str]:
             f"--init {path}: holds a {weights.network_name} network, the preset a {generator.network_name}"
         )
     for name, value in generator.settings.items():
-        if name != "groups" and weights.settings[name] != value:
-            raise TrainingError(f"--init {path}: {name} {weights.settings[name]}, the preset's network has {value}")
+        if name != "groups" and weights.settings.get(name) != value:
+            raise TrainingError(f"--init {path}: {name} {weights.settings.get(name)}, the preset's network has {value}")
     generator.trunk.load_state_dict(weights.trunk.state_dict())
     for group in generator.groups:
         known = group if group in weights.groups else weights.groups[0]
         generator.branches[group].load_state_dict(weights.branches[known].state_dict())
-    counted = {group: weights.branches[group].e1[1].num_batches_tracked.item() for group in weights.groups}
+    counted = {group: _batches_seen(weights.branches[group]) for group in weights.groups}
     return [group for group in generator.groups if counted.get(group)]
+
+
+def _batches_seen(branch: nn.Module) -> int:
+    return max(
+        (layer.num_batches_tracked.item() for layer in branch.modules() if isinstance(layer, nn.BatchNorm2d)), default=0
+    )
 
 
 def start_translation(learner: TranslationLearner, path: Path) -> None:

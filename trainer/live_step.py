@@ -87,13 +87,12 @@ class Trainer:
     def _rare_logits(self, photo: Tensor, group: str) -> Tensor:
         """The trunk as a constant function, statistics included; the branch's statistics stay the basic group's,
         because a handful of pictures is no population."""
-        branch, trunk = self.generator.branches[group].eval(), self.generator.trunk
-        constants = {name: value.detach() for name, value in trunk.named_parameters()}
-        f1, f2 = branch.encode(photo)
-        trunk.eval()
-        f3 = functional_call(trunk, constants, (f2,))
-        trunk.train()
-        return branch.decode(f1, f2, f3)
+        trunk = self.generator.trunk.named_parameters()
+        constants = {f"trunk.{name}": value.detach() for name, value in trunk}
+        self.generator.eval()
+        logits = functional_call(self.generator, constants, (photo, group), {"raw": True})
+        self.generator.train()
+        return logits
 
     @torch.no_grad()
     def _targets(self, batch: Batch, group: str) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,9 @@ class Live(Preset):
     (and `feature`, which costs most, is then not even computed)."""
 
     network: str = _help("network family (trainer/networks)", "live")
+    own: tuple[str, ...] = _help(
+        "parts that each group has to itself", ("e1", "e2", "d3", "m2", "refine", "d2", "m1", "out")
+    )
     stage1_steps: int = _help("steps on the basic group alone", 4000)
     stage2_steps: int = _help("steps on all groups, the trunk moved by the basic one only", 320)
     batch: int = _help("stage 1: pairs a step", 7)

@@ -61,41 +61,16 @@ class Trunk(nn.Module):
         return self.after(f3 + self.shuffle(self.up4(deep)))
 
 
-class Branch(nn.Module):
-    """A group's own encoder and decoder."""
-
-    def __init__(self, c1: int, c2: int, c3: int, refine: int):
-        super().__init__()
-        self.unshuffle = nn.PixelUnshuffle(2)
-        self.e1 = conv_bn(12, c1)
-        self.e2 = conv_bn(c1, c2, stride=2)
-        self.d3 = nn.Conv2d(c3, c2 * 4, 1)
-        self.m2 = conv_bn(c2, c2)
-        self.refine = nn.Sequential(*(Mixer(c2) for _ in range(refine)))
-        self.d2 = nn.Conv2d(c2, c1 * 4, 1)
-        self.m1 = conv_bn(c1, c1)
-        self.out = nn.Conv2d(c1, 16, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(2)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, S, S) -> f1 (N, c1, S/2, S/2), f2 (N, c2, S/4, S/4)."""
-        f1 = torch.relu(self.e1(self.unshuffle(x)))
-        return f1, torch.relu(self.e2(f1))
-
-    def decode(self, f1: Tensor, f2: Tensor, f3: Tensor) -> Tensor:
-        """Logits (N, 4, S, S): red, green, blue, alpha."""
-        x = self.refine(torch.relu(self.m2(f2 + self.shuffle(self.d3(f3)))))
-        x = torch.relu(self.m1(f1 + self.shuffle(self.d2(x))))
-        return self.shuffle(self.out(x))
-
-
 @network("live")
 class LiveGenerator(nn.Module):
     """crop (N, 3, S, S) float32 RGB in [-1, 1] -> (N, 4, S, S): RGB in [-1, 1] and alpha in [0, 1].
 
     `groups`: any number of names; the first is the basic group, whose pictures move the trunk.
+    own: the parts outside the trunk that each group has to itself; the others stand in the trunk too.
     S: a multiple of 16.
     """
+
+    PARTS = ("e1", "e2", "d3", "m2", "refine", "d2", "m1", "out")
 
     def __init__(
         self,
@@ -103,20 +78,47 @@ class LiveGenerator(nn.Module):
         widths: Sequence[int] = (16, 48, 96, 192),
         blocks: Sequence[int] = (0, 5, 3),
         refine: int = 2,
+        own: Sequence[str] = PARTS,
     ):
         super().__init__()
-        self.groups = tuple(groups)
+        if unknown := set(own) - set(self.PARTS):
+            raise ValueError(f"own={','.join(sorted(unknown))}: expected parts of {', '.join(self.PARTS)}")
+        self.groups, self.own = tuple(groups), tuple(name for name in self.PARTS if name in own)
         self.settings = {"groups": list(groups), "widths": list(widths), "blocks": list(blocks), "refine": refine}
+        if self.own != self.PARTS:
+            self.settings["own"] = list(self.own)
         c1, c2, c3, c4 = widths
+        parts = {
+            "e1": lambda: conv_bn(12, c1),
+            "e2": lambda: conv_bn(c1, c2, stride=2),
+            "d3": lambda: nn.Conv2d(c3, c2 * 4, 1),
+            "m2": lambda: conv_bn(c2, c2),
+            "refine": lambda: nn.Sequential(*(Mixer(c2) for _ in range(refine))),
+            "d2": lambda: nn.Conv2d(c2, c1 * 4, 1),
+            "m1": lambda: conv_bn(c1, c1),
+            "out": lambda: nn.Conv2d(c1, 16, 3, padding=1),
+        }
+        self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
         self.trunk = Trunk(c2, c3, c4, blocks)
-        self.branches = nn.ModuleDict({group: Branch(c1, c2, c3, refine) for group in groups})
+        for name in self.PARTS:
+            if name not in self.own:
+                self.trunk.add_module(name, parts[name]())
+        self.branches = nn.ModuleDict(
+            {group: nn.ModuleDict({name: parts[name]() for name in self.own}) for group in groups}
+        )
 
     def logits(self, x: Tensor, group: str) -> Tensor:
         """What the losses see: (N, 4, S, S) before tanh (RGB) and sigmoid (alpha)."""
         branch = self.branches[group]
-        f1, f2 = branch.encode(x)
-        return branch.decode(f1, f2, self.trunk(f2))
+        part = {name: branch[name] if name in self.own else getattr(self.trunk, name) for name in self.PARTS}
+        f1 = torch.relu(part["e1"](self.unshuffle(x)))  # (N, c1, S/2, S/2)
+        f2 = torch.relu(part["e2"](f1))  # (N, c2, S/4, S/4)
+        f3 = self.trunk(f2)
+        y = part["refine"](torch.relu(part["m2"](f2 + self.shuffle(part["d3"](f3)))))
+        y = torch.relu(part["m1"](f1 + self.shuffle(part["d2"](y))))
+        return self.shuffle(part["out"](y))
 
-    def forward(self, x: Tensor, group: str) -> Tensor:
+    def forward(self, x: Tensor, group: str, raw: bool = False) -> Tensor:
+        """raw: the logits."""
         y = self.logits(x, group)
-        return torch.cat([torch.tanh(y[:, :3]), torch.sigmoid(y[:, 3:])], dim=1)
+        return y if raw else torch.cat([torch.tanh(y[:, :3]), torch.sigmoid(y[:, 3:])], dim=1)
