@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from livetoon.errors import ModelError
+from livetoon.errors import ModelError, TrainingError
 from trainer.networks import build
 
 VERSION = 2  # 1 knew one optimizer and no extra tensors
@@ -36,8 +36,12 @@ class Parts:
 def save(folder: Path, parts: Parts, state: dict) -> None:
     """Write a whole checkpoint folder; the one before it stays until this one is complete.
 
-    state: what JSON can hold, `stage` and `step` among it. ModelError when it cannot be written.
+    state: what JSON can hold, `stage` and `step` among it. ModelError when it cannot be written, TrainingError when a
+    weight is no number any more: a finite loss may have had a gradient that was not.
     """
+    for name, network in parts.networks.items():
+        if not all(value.isfinite().all() for value in network.state_dict().values()):
+            raise TrainingError(f"weights of `{name}` are no numbers: the last checkpoint is kept; lower the rate")
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     if old.exists() and not folder.exists():  # a kill came between the two renames below
         old.rename(folder)

@@ -46,13 +46,13 @@ def collect(
     folders: Sequence[Path],
     tables: Sequence[Path],
     groups: Sequence[str],
-    needed: Sequence[str],
+    needed: Sequence[Sequence[str]],
     size: int,
     points: Path | None = None,
 ) -> Collected:
-    """Every picture of `groups`; `needed` are those that must have photos and drawings.
+    """Every picture of `groups`; each of the `needed` pools of groups must have photos and drawings.
 
-    points: CelebA's landmark list or a table.csv, for the keypoint loss. DataError names a group that has nothing, and
+    points: CelebA's landmark list or a table.csv, for the keypoint loss. DataError names a pool that has nothing, and
     what was found instead.
     """
     places = [place for folder in folders for place in _places(Path(folder), groups)]
@@ -128,10 +128,10 @@ def _decoded(path: Path, size: int, points: dict[str, np.ndarray]) -> tuple[np.n
 
 
 def _complete(train, validation, needed, folders, seen) -> None:
-    for group in needed:
+    for pool in needed:
         for domain in ("photo", "cartoon"):
-            if not getattr(train[group], domain):
-                there = f"{domain} of {group}: no pictures in {', '.join(map(str, folders))}"
+            if not any(getattr(train[group], domain) for group in pool):
+                there = f"{domain} of {' or '.join(pool)}: no pictures in {', '.join(map(str, folders))}"
                 raise DataError(f"{there}; found groups: {', '.join(sorted(seen)) or 'none'}")
     for group, kept in validation.items():
         for domain in ("photo", "cartoon"):

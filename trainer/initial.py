@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from livetoon.errors import TrainingError, UsageError
-from trainer.checkpoint import latest, load_generator, load_network
+from trainer.checkpoint import latest, load_generator, load_network, read_state
 from trainer.networks import build
 from trainer.networks.branches import Branched
 from trainer.presets import Live
@@ -57,9 +57,13 @@ def _batches_seen(branch: nn.Module) -> int:
     )
 
 
-def start_translation(learner: TranslationLearner, path: Path) -> None:
+def start_translation(learner: TranslationLearner, path: Path) -> list[str]:
     """Take what fits from a run, a checkpoint folder or one generator's file: generators part by part, so that a
-    basic model gives every branch its own copy, and discriminators but for a group head that they lack."""
+    basic model gives every branch its own copy, and discriminators but for a group head that they lack.
+
+    Returns the groups whose branches had learned.
+    """
+    learned: list[str] = []
     folder = latest(path) or path if path.is_dir() else None
     for name, network in learner.networks.named():
         file = path if folder is None and name == "generator" else folder / f"{name}.safetensors" if folder else None
@@ -72,12 +76,22 @@ def start_translation(learner: TranslationLearner, path: Path) -> None:
             )
         if isinstance(network, Branched):
             _take_parts(network, given, file)
+            learned = _learned(given, file)
         else:
             _take(network, given.state_dict(), file, strict=False)
     for average, network in zip(
         learner.ema.values(), (learner.networks.to_cartoon, learner.networks.to_photo), strict=True
     ):
         average.load_state_dict(network.state_dict())
+    return [group for group in learner.preset.groups if group in learned]
+
+
+def _learned(given: Branched, file: Path) -> Sequence[str]:
+    """The groups whose branches in `file` are more than new: all, but for a run that stands in stage 1."""
+    if not given.own:
+        return ()
+    in_stage_1 = (file.parent / "state.json").exists() and read_state(file.parent)["stage"] == 1
+    return given.groups[:1] if in_stage_1 else given.groups
 
 
 def _take_parts(network: Branched, given: Branched, file: Path) -> None:

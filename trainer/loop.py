@@ -77,9 +77,11 @@ def train(
     loggers: Loggers | None,
     resume: bool = False,
     clock: Callable[[], float] = time.monotonic,
+    agree: Callable[[bool], bool] = bool,
 ) -> None:
     """Run every stage to its end, saving to RUN/checkpoints/last; `resume` goes on from what is there.
 
+    agree: whether any process of the run says yes; asked by all of them after every step, so that they stop together.
     The caller sees to it that nobody else writes in the folder (lock.py).
     """
     (folder / "log").mkdir(parents=True, exist_ok=True)
@@ -94,9 +96,9 @@ def train(
                 continue
             if step == 0 and number > 1:
                 learner.begin(number)
+                run.best = math.inf  # other groups are judged now: the scores of two stages cannot be compared
             learner.enter(number)
-            _stage(run, number, step, steps, stop, clock)
-            if stop:
+            if _stage(run, number, step, steps, lambda: agree(bool(stop)), clock):
                 log.info("stopped and saved; the same command with --resume goes on")
                 return
             step = 0
@@ -115,14 +117,16 @@ def _position(run: Run) -> tuple[int, int]:
     return state["stage"], state["step"]
 
 
-def _stage(run: Run, stage: int, first: int, steps: int, stop: list, clock: Callable[[], float]) -> None:
+def _stage(run: Run, stage: int, first: int, steps: int, asked: Callable[[], bool], clock: Callable[[], float]) -> bool:
+    """Take the steps of a stage; returns whether somebody asked to stop before its end."""
     learner, saved = run.learner, clock()
     for step, batches in _ahead(learner, stage, first, steps):
         for name, value in learner.step(stage, step, batches).items():
             run.figures.setdefault(name, []).append(value)
         for sentence in learner.advice():
             log.warning(sentence)
-        last = step + 1 == steps or bool(stop)
+        stopping = asked()
+        last = step + 1 == steps or stopping
         if (step + 1) % LOG_EVERY == 0 or last:
             run.note(stage, step + 1, steps)
         if found := learner.validate(stage, step + 1):
@@ -130,8 +134,9 @@ def _stage(run: Run, stage: int, first: int, steps: int, stop: list, clock: Call
         if last or clock() - saved > SAVE_EVERY_S:
             run.save(stage, step + 1)
             saved = clock()
-        if stop:
-            return
+        if stopping:
+            return True
+    return False
 
 
 def _judge(run: Run, stage: int, step: int, found: dict[str, float]) -> None:

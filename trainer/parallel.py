@@ -44,6 +44,10 @@ class Parallel:
         """(N, ...) of this process -> (N x processes, ...) of all."""
         return values if self.processes == 1 else self._fabric.all_gather(values).flatten(0, 1)
 
+    def any(self, yes: bool) -> bool:
+        """Whether any process says yes."""
+        return yes if self.processes == 1 else self.mean({"yes": float(yes)})["yes"] > 0
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.processes > 1:

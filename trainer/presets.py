@@ -205,11 +205,15 @@ AS_PUBLISHED: dict[str, dict] = {
     "keypoint3": _ORDER,
 }
 
+NETWORKS = ("photo2cartoon", "ugatit", "cyclegan")  # of unpaired translation
 CHOICES = {
     "stage1_sampling": SAMPLINGS, "stage2_sampling": SAMPLINGS, "group_form": ("square", "entropy"),
     "schedule": ("half", "constant"), "pairing": ("random", "index"), "variant": ("cyclegan", "ece285"),
 }  # fmt: skip
-AT_LEAST_ONE = ("batch", "basic_batch", "rare_batch", "accumulate", "heads", "keypoint_every", "keypoint_batch")
+AT_LEAST_ONE = (
+    "batch", "basic_batch", "rare_batch", "accumulate", "heads", "keypoint_every", "keypoint_batch", "width",
+    "judge_width",
+)  # fmt: skip
 
 
 def fields(preset: Preset) -> dict[str, dataclasses.Field]:
@@ -287,6 +291,8 @@ def _check(preset: Preset) -> None:
 
 
 def _check_translation(preset: Translation) -> None:
+    if preset.network not in NETWORKS:
+        raise UsageError(f"--set network={preset.network}: expected one of {', '.join(NETWORKS)}")
     if preset.network == "photo2cartoon" and preset.width % 4:
         raise UsageError(f"--set width={preset.width}: expected a multiple of 4")
     if preset.network != "cyclegan":
@@ -298,6 +304,8 @@ def _check_translation(preset: Translation) -> None:
                 f"--set size={preset.size}: expected at least {least}, the least that {deepest} layers of a "
                 "discriminator take (judge_layers)"
             )
+    if set(preset.group_domains) - {"cartoon", "photo"}:
+        raise UsageError(f"--set group_domains={','.join(preset.group_domains)}: expected cartoon, photo or both")
     if preset.heads not in (1, len(preset.groups)):
         raise UsageError(f"--set heads={preset.heads}: expected 1 or the number of groups, {len(preset.groups)}")
     rare = {preset.stage1_sampling} | ({preset.stage2_sampling} if preset.stage2_steps else set())

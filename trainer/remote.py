@@ -33,7 +33,11 @@ def local(address: str) -> Path:
         print(f"copying {address} into {kept.parent}", file=sys.stderr)
         partial.parent.mkdir(parents=True, exist_ok=True)
         files.get(root.rstrip("/") + "/", str(partial) + "/", recursive=True)
-        partial.rename(kept)
+        try:
+            partial.rename(kept)
+        except OSError:
+            if not kept.is_dir():  # otherwise another process of this run was quicker
+                raise
     except DataError:
         raise
     except Exception as error:  # every file system of fsspec raises classes of its own

@@ -217,10 +217,10 @@ def train(
         make = _live if isinstance(preset, Live) else _translation
         learner = make(preset, inputs, init if not resume else None, config, parallel)
         if parallel.rank:
-            return loop.train(learner, out, None, resume)
+            return loop.train(learner, out, None, resume, agree=parallel.any)
         write_json(out / "config.json", config)
         with open_loggers(loggers or [], out, config) as opened:
-            loop.train(learner, out, opened, resume)
+            loop.train(learner, out, opened, resume, agree=parallel.any)
     return None
 
 
@@ -273,23 +273,25 @@ def _translation(preset: Translation, inputs: Inputs, init: Path | None, config:
     from trainer.identity_files import load_face_id
     from trainer.initial import check_names, start_translation
     from trainer.metrics import open_features
-    from trainer.sampling import decoded_size, needed_groups
+    from trainer.sampling import decoded_size, needed_pools
     from trainer.translation import TranslationLearner
 
     check_names(preset.groups)
+    if preset.batch % parallel.processes:
+        raise UsageError(f"--set batch={preset.batch}: expected a multiple of the {parallel.processes} processes")
     face_id = load_face_id(inputs.face_id).to(parallel.device) if preset.face_id else None
     folders = [Path(name) for name in inputs.data]
-    needed = needed_groups(preset)
+    needed = needed_pools(preset)
     found = collect(folders, list(inputs.photos), preset.groups, needed, decoded_size(preset), inputs.points)
     for group, pictures in found.train.items():
         if parallel.rank == 0:
             _say(group, f"{len(pictures.photo)} photos, {len(pictures.cartoon)} drawings")
     features = (lambda: open_features(device=parallel.device)) if preset.validate_every else None
-    learner = TranslationLearner(preset, found, face_id, features, parallel)
+    learner = TranslationLearner(preset, found, face_id, features, parallel, config["learned"])
     if preset.keypoint and not learner.sampler.with_points():
         raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")
     if init is not None:
-        start_translation(learner, init)
+        config["learned"] = learner.learned = start_translation(learner, init)
     return learner
 
 
@@ -311,8 +313,10 @@ def _learned_before(path: Path, config: dict) -> list[str]:
         raise TrainingError(f"{path}: not the description of a run; it cannot be resumed") from None
     for name, value in new.items():
         value = list(value) if isinstance(value, tuple) else value  # as JSON holds it
-        if name not in (*MAY_CHANGE, "source") and old.get(name, value) != value:
-            raise UsageError(f"--resume: {name} is {value}, but the run in {path.parent} was started with {old[name]}")
+        was = old.get(name, value)
+        if name not in (*MAY_CHANGE, "source") and was != value:
+            name = "preset" if name == "name" else name
+            raise UsageError(f"--resume: {name} is {value}, but the run in {path.parent} was started with {was}")
     return before.get("learned", [])
 
 

@@ -80,14 +80,17 @@ class Sampler:
         return sum(marks is not None for marks in self.data[self.preset.groups[0]].points)
 
 
-def needed_groups(preset: Translation) -> tuple[str, ...]:
-    """The groups that must have photos and drawings: those that some step sees by themselves. Of mixed groups, any
-    may have none."""
+def needed_pools(preset: Translation) -> list[tuple[str, ...]]:
+    """What the steps draw their pictures from: groups that are seen by themselves, and groups that are mixed. Each pool
+    must have photos and drawings; of mixed groups, any may have none."""
     basic, *rare = preset.groups
-    seen = {"basic": [basic], "each": preset.groups, "turns": preset.groups, "rare": rare[:1]}
+    alone = [(group,) for group in preset.groups]
+    pools = {
+        "basic": alone[:1], "each": alone, "turns": alone, "mixed": [(basic, *rare)], "mixed-rare": [tuple(rare)],
+        "rare": alone[1:2],
+    }  # fmt: skip
     kinds = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
-    needed = {group for kind in kinds for group in seen.get(kind, [])}
-    return tuple(group for group in preset.groups if group in needed)
+    return list(dict.fromkeys(pool for kind in kinds for pool in pools[kind]))
 
 
 def decoded_size(preset: Translation) -> int:

@@ -2,13 +2,14 @@
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from livetoon.errors import UsageError
 from trainer import ada
 from trainer.checkpoint import Parts
 from trainer.collect import VALIDATION_MOST, Collected
@@ -32,7 +33,7 @@ def build_networks(preset: Translation) -> Networks:
 
 
 def build_generator(preset: Translation) -> Branched:
-    """One generator of the preset."""
+    """One generator of the preset; UsageError for parts that it does not have."""
     settings = {"groups": preset.groups, "size": preset.size, "width": preset.width, "own": preset.own}
     if preset.network != "cyclegan":
         settings |= {"light": preset.light, "heads": preset.heads}
@@ -42,7 +43,15 @@ def build_generator(preset: Translation) -> Branched:
         settings["keypoint_pads"] = preset.keypoint_pads
     if preset.network == "cyclegan":
         settings["variant"] = preset.variant
-    return build(preset.network, **settings)
+    try:
+        made = build(preset.network, **settings)
+    except ValueError as error:  # own=...: expected parts of ...
+        raise UsageError(f"--set {error}") from None
+    for name, also in (("selective", ("shared",)), ("frozen", ())):
+        parts = getattr(preset, name)
+        if parts != also and (unknown := set(parts) - set(made.parts)):
+            raise UsageError(f"--set {name}={','.join(sorted(unknown))}: expected parts of {', '.join(made.parts)}")
+    return made
 
 
 def build_judges(preset: Translation, domain: str) -> dict[str, nn.Module]:
@@ -86,7 +95,7 @@ class TranslationLearner:
     """See learner.Learner.
 
     face_id: pictures -> unit vectors, where the preset weighs it. features: opens the network that judges, called
-    when the first validation is due.
+    when the first validation is due. learned: groups whose branches had learned before this run.
     """
 
     def __init__(
@@ -96,8 +105,10 @@ class TranslationLearner:
         face_id: Callable[[Tensor], Tensor] | None = None,
         features: Callable[[], Callable] | None = None,
         parallel: Parallel | None = None,
+        learned: Sequence[str] = (),
     ):
         self.preset, self.data, self.parallel = preset, data, parallel or Parallel()
+        self.learned = list(learned)
         self.device = self.parallel.device
         self.networks = build_networks(preset)
         self.networks.face_id = face_id
@@ -153,10 +164,11 @@ class TranslationLearner:
         return [(1, self.preset.stage1_steps), (2, self.preset.stage2_steps)]
 
     def begin(self, stage: int) -> None:
-        """Every rare branch becomes a copy of the basic one; the optimizers' moments start anew."""
+        """Every rare branch that has not learned before becomes a copy of the basic one; the optimizers' moments start
+        anew."""
         basic = self.preset.groups[0]
         for generator in {id(g): g for g in (*self._generators(), *self.ema.values())}.values():
-            generator.copy_branches(basic)
+            generator.copy_branches(basic, self.learned)
         self.optimizers = self._optimizers()
 
     def enter(self, stage: int) -> None:
@@ -257,7 +269,7 @@ class TranslationLearner:
             )
         optimizer.zero_grad(set_to_none=True)
         self.predictor.requires_grad_(False).eval()
-        return {"predictor": float(np.mean(losses))}
+        return {"predictor": float(np.mean(losses))} if losses else {}
 
     @torch.no_grad()
     def _average(self, step: int) -> None:

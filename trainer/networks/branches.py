@@ -69,10 +69,11 @@ class Branched(nn.Module):
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
 
-    def copy_branches(self, source: str) -> None:
-        """Every other branch becomes a copy of the group `source`'s."""
+    def copy_branches(self, source: str, kept: Collection[str] = ()) -> None:
+        """Every other branch but the `kept` ones becomes a copy of the group `source`'s."""
         for group in self.groups:
-            self.branches[group].load_state_dict(self.branches[source].state_dict())
+            if group not in kept:
+                self.branches[group].load_state_dict(self.branches[source].state_dict())
 
 
 def draw(generator: nn.Module, x: Tensor, group: str | Sequence[str]) -> Tensor:
