@@ -1,4 +1,4 @@
-"""What the trainer's tests share: a tiny data folder, presets and learners at sizes that learn in tenths of a second."""
+"""What the trainer's tests share: a tiny data folder, presets and learners that learn in tenths of a second."""
 
 import os
 from collections.abc import Callable, Sequence
