@@ -286,7 +286,10 @@ def _translation(preset: Translation, inputs: Inputs, init: Path | None, config:
     for group, pictures in found.train.items():
         if parallel.rank == 0:
             _say(group, f"{len(pictures.photo)} photos, {len(pictures.cartoon)} drawings")
-    features = (lambda: open_features(device=parallel.device)) if preset.validate_every else None
+    judge = open_features(device=parallel.device) if preset.validate_every else None
+    if judge is not None:
+        config["metric_features"] = judge.name
+    features = (lambda: judge) if judge is not None else None
     learner = TranslationLearner(preset, found, face_id, features, parallel, config["learned"])
     if preset.keypoint and not learner.sampler.with_points():
         raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")

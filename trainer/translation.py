@@ -354,7 +354,7 @@ class TranslationLearner:
                 {group: _resized(getattr(kept[group], domain)[:VALIDATION_MOST], size) for group in self._used()}
                 for domain in ("photo", "cartoon")
             ]
-            self._validator = Validator(*sets, self._features(), protocol="face2webtoon")
+            self._validator = Validator(*sets, self._features())
         for network in self.ema.values():
             network.eval()
         found = self._validator(
