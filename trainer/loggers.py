@@ -65,7 +65,7 @@ class Loggers:
     """The open sinks of a run; `with` closes them."""
 
     def __init__(self, sinks: dict[str, Sink]):
-        self._sinks, self._stage = sinks, 1
+        self._sinks = sinks
 
     def __enter__(self) -> "Loggers":
         return self
@@ -75,20 +75,18 @@ class Loggers:
 
     def resume(self, stage: int, step: int) -> None:
         """Training goes on after `step` of `stage`: what was logged behind that place is cut. (1, 0) starts anew."""
-        self._stage = stage
         self._each("resume", stage, step)
 
     def figures(self, stage: int, step: int, values: dict[str, float]) -> None:
         """Log `values` by name at a step; TrainingError when the CSV cannot be written (a full disk)."""
-        self._stage = stage
         if values:
             self._each("figures", stage, step, {name: float(value) for name, value in values.items()})
 
-    def pictures(self, step: int, name: str, sheet: np.ndarray) -> None:
-        """Log a sheet of pictures, (H, W, 3) uint8 RGB, at a step of the stage that figures came from last."""
+    def pictures(self, stage: int, step: int, name: str, sheet: np.ndarray) -> None:
+        """Log a sheet of pictures, (H, W, 3) uint8 RGB."""
         if sheet.dtype != np.uint8 or sheet.ndim != 3 or sheet.shape[2] != 3:
             raise TrainingError(f"pictures {name}: {sheet.dtype} {sheet.shape}, expected uint8 (H, W, 3)")
-        self._each("pictures", self._stage, step, name, sheet)
+        self._each("pictures", stage, step, name, sheet)
 
     def close(self) -> None:
         """Write what is waiting. Nothing may be logged after it."""

@@ -58,7 +58,7 @@ class Run:
         with replacing(path) as temporary:
             if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
                 raise TrainingError(f"{path}: cannot be written; is the disk full?")
-        self.loggers.pictures(step, "samples", sheet)
+        self.loggers.pictures(stage, step, "samples", sheet)
 
     def note(self, stage: int, step: int, steps: int) -> None:
         """Log the means of the figures since the last time."""

@@ -124,8 +124,7 @@ def test_tensorboard_shows_pictures_in_their_stage(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with open_loggers(["tensorboard"], tmp_path, CONFIG) as log:
-        log.resume(2, 0)
-        log.pictures(7, "samples", SHEET)
+        log.pictures(2, 7, "samples", SHEET)
     events = EventAccumulator(str(tmp_path / "log" / "tensorboard" / "stage2"))
     events.Reload()
     (image,) = events.Images("samples")
@@ -136,7 +135,7 @@ def test_tensorboard_shows_pictures_in_their_stage(tmp_path):
 
 def test_pictures_of_another_kind_are_refused(tmp_path):
     with open_loggers([], tmp_path, CONFIG) as log, pytest.raises(TrainingError, match=r"expected uint8 \(H, W, 3\)"):
-        log.pictures(1, "samples", SHEET.astype(np.float32))
+        log.pictures(1, 1, "samples", SHEET.astype(np.float32))
 
 
 def test_a_logger_that_fails_is_told_once_and_left_out(tmp_path, caplog):
@@ -218,7 +217,7 @@ def test_lightnings_loggers_stay_on_this_machine_and_are_told_everything(name, o
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
 def test_lightnings_loggers_get_pictures(name, lightning, tmp_path):
     with open_loggers([name], tmp_path, CONFIG) as log:
-        log.pictures(11, "samples", SHEET)
+        log.pictures(1, 11, "samples", SHEET)
     (call,) = [call for call in lightning if call[0] == "log_image"]
     if name == "mlflow":
         assert call[1][1] is SHEET and call[2] == {"artifact_file": "stage1/samples/000011.png"}

@@ -406,8 +406,6 @@ def rare_pairs_move_no_shared_parameter(name, tiny, learner):
         for group, level in (("many", 100), ("few", shade)):
             photo, cartoon = (np.full((64, 64, 3), level + plus, np.uint8) for plus in (0, 9))
             alpha = random.integers(0, 256, (64, 64), dtype=np.uint8)
-            from trainer.data import Group
-
             data[group] = Group([photo], [cartoon], [alpha])
         torch.manual_seed(0)
         made = LiveLearner(Trainer(build("live", groups=preset.groups), preset, None), data)

@@ -1,0 +1,471 @@
+"""Runs of unpaired translation: resumed to the bit, killed, stopped, with bad pictures, bad numbers and a full disk."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from trainer import checkpoint, data, loop, losses, run
+from trainer.ada import Controller
+from trainer.checkpoint import load_generator
+from trainer.live import LiveLearner
+from trainer.live_step import Trainer
+from trainer.lock import alone
+from trainer.loggers import Loggers
+from trainer.networks import build
+from trainer.presets import PRESETS, Live, resolve
+from trainer.translation import TranslationLearner
+
+TINY = [
+    *("--groups", "many,few", "--no-face-id", "--log", "none"),
+    *(word for name in (
+        "network=ugatit", "own=stem,out", "size=32", "width=4", "judge_width=4", "judge_layers=5,4", "blocks=1",
+        "stage1_steps=2", "stage2_steps=2", "validate_every=0",
+    ) for word in ("--set", name)),
+]  # fmt: skip
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return ["--data", str(folder), "--out", str(out), *TINY, *more]
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def same_bits(one: Path, other: Path) -> None:
+    """Two checkpoint folders hold the same."""
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in other.iterdir()) and len(names) > 3
+    for name in names:
+        if name == "state.json":
+            assert json.loads((one / name).read_text()) == json.loads((other / name).read_text())
+            continue
+        tensors, found = load_file(one / name), load_file(other / name)
+        assert tensors.keys() == found.keys(), name
+        for key, value in tensors.items():
+            assert value.equal(found[key]), (name, key)
+
+
+@pytest.fixture(scope="module")
+def whole(pairs, tmp_path_factory) -> Path:
+    """An uninterrupted run of both stages of the default preset."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert run.main(command(pairs, out)) == 0
+    return out
+
+
+# Resumed is uninterrupted, preset by preset.
+
+
+class Copies:
+    """A logger that keeps a copy of every checkpoint: it is told of pictures right after one was saved."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def pictures(self, stage: int, step: int, name: str, sheet: np.ndarray) -> None:
+        shutil.copytree(self.folder / "checkpoints" / "last", self.folder / f"at-{stage}-{step}")
+
+    def figures(self, *_) -> None: ...
+    def resume(self, *_) -> None: ...
+    def close(self) -> None: ...
+
+
+def resumed_is_uninterrupted(make, folder: Path, stage: int, step: int) -> None:
+    """Train a learner that `make` gives, saving after every step; then another from the checkpoint of `step`."""
+    clock = itertools.count(step=2 * loop.SAVE_EVERY_S)
+    loop.train(make(), folder / "whole", Loggers({"copies": Copies(folder / "whole")}), clock=lambda: next(clock))
+    shutil.copytree(folder / "whole" / f"at-{stage}-{step}", folder / "second" / "checkpoints" / "last")
+    torch.manual_seed(1234)
+    loop.train(make(), folder / "second", Loggers({}), resume=True)
+    same_bits(folder / "whole" / "checkpoints" / "last", folder / "second" / "checkpoints" / "last")
+    state = checkpoint.read_state(folder / "second" / "checkpoints" / "last")
+    assert (state["stage"], state["step"]) > (stage, step)
+
+
+TRANSLATIONS = [name for name, preset in PRESETS.items() if not isinstance(preset, Live)]
+
+
+@pytest.mark.parametrize(
+    ("name", "hourglasses"),
+    [*((name, False) for name in TRANSLATIONS), ("fewshot", True), ("photo2cartoon", True)],
+    ids=lambda value: {True: "hourglasses", False: "light"}.get(value, value),
+)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(name, hourglasses, tiny, learner, tmp_path):
+    stages = PRESETS[name].stage2_steps > 0
+    steps = ["stage1_steps=1", "stage2_steps=2"] if stages else ["stage1_steps=3"]
+    small = ["stage1_steps=1", "stage2_steps=2"] if stages else ["stage1_steps=2"]
+    preset = tiny(name, *(small if hourglasses else steps), hourglasses=hourglasses)
+    if preset.pool:
+        preset = replace(preset, pool=1)  # full after a step
+
+    def make() -> TranslationLearner:
+        made = learner(preset)
+        for controller in made.ada.values():  # one picture before it moves
+            controller.load_state_dict(Controller().state_dict() | {"strength": 0.5, "signs": 255.0, "pictures": 255})
+        return made
+
+    resumed_is_uninterrupted(make, tmp_path, 2 if stages else 1, 1)
+
+
+def test_a_resumed_live_run_is_the_uninterrupted_one_to_the_bit(pairs, tmp_path):
+    small = ["size=64", "feature=0", "batch=2", "stage1_steps=1", "stage2_steps=2"]
+    preset = resolve("live", small, groups="many,few")
+    found = data.load([pairs], [], preset.groups, preset.size)
+
+    def make() -> LiveLearner:
+        torch.manual_seed(0)
+        return LiveLearner(Trainer(build("live", groups=preset.groups), preset, None), found)
+
+    resumed_is_uninterrupted(make, tmp_path, 2, 1)
+
+
+def test_a_run_resumed_at_the_end_of_stage_1_begins_stage_2_as_the_uninterrupted_one(tiny, learner, tmp_path):
+    resumed_is_uninterrupted(lambda: learner(tiny("fewshot", "stage1_steps=1", "stage2_steps=1")), tmp_path, 1, 1)
+
+
+# Through the door.
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    assert json.loads((whole / "config.json").read_text())["preset"]["name"] == "fewshot"
+    rows = (whole / "log" / "train.csv").read_text()
+    assert "1,2,G/photo/cycle" in rows and "2,2,D/cartoon/global/group" in rows
+    assert "1,2,D/cartoon/global/group" not in rows  # stage 1 knows one group
+    assert {path.name for path in (whole / "samples").iterdir()} == {"stage1-000002.jpg", "stage2-000002.jpg"}
+    assert cv2.imread(str(whole / "samples" / "stage2-000002.jpg")).shape == (4 * 32, 2 * 2 * 32, 3)
+    assert "<svg" in (whole / "summary.html").read_text()
+    drawn = load_generator(whole)(torch.zeros(1, 3, 32, 32), "few")
+    assert drawn.image.shape == (1, 3, 32, 32) and drawn.cam.shape == (1, 2)
+
+
+def test_validation_keeps_the_best_checkpoint(pairs, tmp_path):
+    out = tmp_path / "out"
+    more = ["--set", "validate_every=1", "--set", "stage1_steps=1", "--set", "stage2_steps=1"]
+    assert run.main(command(pairs, out, *more)) == 0
+    rows = (out / "log" / "train.csv").read_text()
+    assert all(f"2,1,kid/{group}/photo-cartoon" in rows for group in ("many", "few"))
+    best = checkpoint.read_state(out / "checkpoints" / "best")
+    assert (best["stage"], best["step"]) == (2, 1)
+    values = [
+        float(row.split(",")[3]) for row in rows.splitlines() if row.startswith("2,1,kid/") and "/photo-cart" in row
+    ]
+    assert best["best"] == pytest.approx(sum(values) / 2, abs=1e-5)
+
+
+def test_the_best_of_stage_1_does_not_outdo_stage_2(tiny, learner, tmp_path, monkeypatch):
+    """Stage 1 is judged by the basic group alone: its branches for others have not learned."""
+    scores = {(1, 1): 0.1, (2, 1): 0.5, (2, 2): 0.7, (2, 3): 0.4}
+    monkeypatch.setattr(TranslationLearner, "validate", lambda _, *place: {"score": scores[place]})
+    made = learner(tiny("fewshot", "stage1_steps=1", "stage2_steps=3"))
+    loop.train(made, tmp_path, Loggers({}))
+    best = checkpoint.read_state(tmp_path / "checkpoints" / "best")
+    assert (best["stage"], best["step"], best["best"]) == (2, 3, 0.4)
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSLATIONS if PRESETS[name].face_id])
+def test_without_a_face_id_network_a_preset_that_wants_one_stops(name, pairs, tmp_path, capsys):
+    arguments = ["--preset", name, "--data", str(pairs), "--out", str(tmp_path / "out"), "--groups", "many,few"]
+    assert run.main(arguments) == 2
+    assert "--face-id: preset" in (line := last_line(capsys)) and "--no-face-id" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--face-id", "nowhere.pth"], 2, "--no-face-id: clashes with --face-id"),
+        (
+            ["--preset", "keypoint2", "--set", "size=34", "--set", "own="],
+            2,
+            "--points: preset keypoint2 learns where five points",
+        ),
+        (["--masks", "nowhere.onnx"], 2, "--masks: preset fewshot learns no alpha"),
+        (["--groups", "many,keys"], 2, "--groups: keys cannot name a group"),
+        (["--groups", "many,none"], 1, "photo of none: no pictures in"),
+        (["--set", "own=head"], 2, "--set own=head: expected parts of stem"),
+        (["--devices", "0"], 2, "--devices, --nodes: expected at least 1"),
+        (["--log", "paper"], 2, "logger 'paper' is unknown"),
+        (["--resume"], 1, "nothing to resume"),
+        (["--init", "nowhere.safetensors"], 1, "nowhere.safetensors: not a safetensors file"),
+        (["--data", "nowhere"], 1, "nowhere: no such folder"),
+        (["--data", "s4://bucket/faces"], 1, "--data s4://bucket/faces: cannot be read"),
+    ],
+)
+def test_bad_options_get_one_sentence(arguments, code, sentence, pairs, tmp_path, capsys):
+    assert run.main([*command(pairs, tmp_path / "out"), *arguments]) == code
+    assert sentence in last_line(capsys)
+
+
+def test_a_face_id_file_that_is_none_is_named(pairs, tmp_path, capsys):
+    (tmp_path / "face.pth").write_bytes(b"PK no network")
+    arguments = [word for word in command(pairs, tmp_path / "out") if word != "--no-face-id"]
+    assert run.main([*arguments, "--face-id", str(tmp_path / "face.pth")]) == 1
+    assert "face.pth" in last_line(capsys)
+
+
+def test_points_that_name_no_photo_are_refused(pairs, tmp_path, capsys):
+    (tmp_path / "points.csv").write_text(
+        "file," + ",".join(f"{point}_{axis}" for point in data.POINTS for axis in "xy") + "\nx.png," + "1," * 9 + "1\n"
+    )
+    small = ["--set", "size=34", "--set", "own="]
+    arguments = command(pairs, tmp_path / "out", "--preset", "keypoint2", "--points", str(tmp_path / "points.csv"))
+    assert run.main([*(word for word in arguments if word != "--no-face-id"), *small]) == 2
+    assert "names no photo of many" in last_line(capsys)
+
+
+# Pictures of all kinds.
+
+
+def gradient(side: int = 40) -> np.ndarray:
+    row, column = np.mgrid[:side, :side]
+    return np.stack([row * 6, column * 6, row + column], axis=2).astype(np.uint8)
+
+
+def save_kinds(folder: Path) -> None:
+    """One picture of every unusual kind that can be used."""
+    folder.mkdir(parents=True)
+    picture = Image.fromarray(gradient())
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(gradient()[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    frames = [picture.rotate(angle) for angle in (90, 180)]
+    picture.save(folder / "moving.gif", save_all=True, append_images=frames)
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.fromarray(gradient()[..., 0]))
+    clear.save(folder / "clear.png")
+    picture.resize((60, 20)).save(folder / "wide.webp")
+
+
+def test_pictures_of_every_kind_and_different_counts_are_learned_from(pairs, tmp_path, capsys):
+    folder = tmp_path / "data"
+    save_kinds(folder / "many" / "photo")
+    save_kinds(folder / "few" / "cartoon")
+    shutil.copytree(pairs / "many" / "cartoon", folder / "many" / "cartoon")
+    shutil.copytree(pairs / "few" / "photo", folder / "few" / "photo")
+    (folder / "many" / "photo" / "notes.txt").write_text("not a picture, and not looked at")
+    assert run.main(command(folder, tmp_path / "out", "--set", "stage1_steps=5")) == 0
+    printed = capsys.readouterr().err
+    assert "many: 5 photos, 6 drawings" in printed and "few: 2 photos, 5 drawings" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("noise.png", b"\x89PNG broken", "noise.png: not a picture that can be read"),
+        ("empty.jpg", b"", "empty.jpg: an empty file"),
+        ("cut.png", None, "cut.png: broken off or damaged"),
+        ("dot.png", Image.new("RGB", (1, 1)), "dot.png: only 1x1 px"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_is_named_before_training(name, content, sentence, pairs, tmp_path, capsys):
+    folder = Path(shutil.copytree(pairs, tmp_path / "data"))
+    file = folder / "few" / "cartoon" / name
+    if content is None:
+        random = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(random).save(file)
+        file.write_bytes(file.read_bytes()[:2000])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        content.save(file)
+    assert run.main(command(folder, tmp_path / "out")) == 1
+    assert sentence in last_line(capsys)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "sentence"),
+    [("fewshot", "cartoon of few: no pictures"), ("baseline2", "cartoon of few: no pictures"), ("baseline1", None)],
+)
+def test_an_empty_group_is_named_unless_it_is_mixed_with_others(preset, sentence, pairs, tmp_path, capsys):
+    folder = Path(shutil.copytree(pairs, tmp_path / "data"))
+    shutil.rmtree(folder / "few" / "cartoon")
+    (folder / "few" / "cartoon").mkdir()
+    stages = ["--preset", preset, "--set", "own=", "--set", f"stage2_steps={0 if preset == 'baseline1' else 1}"]
+    assert run.main(command(folder, tmp_path / "out", *stages)) == (1 if sentence else 0)
+    assert sentence is None or sentence in last_line(capsys)
+
+
+def test_mixed_groups_that_are_all_empty_are_named(tmp_path, capsys):
+    for place in ("many/photo", "many/cartoon", "few/photo", "few/cartoon"):
+        (tmp_path / "data" / place).mkdir(parents=True)
+    arguments = command(tmp_path / "data", tmp_path / "out", "--preset", "baseline1", "--set", "own=")
+    assert run.main(arguments) == 1
+    assert "photo of many or few: no pictures" in last_line(capsys)
+
+
+# Checkpoints of other runs.
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (["--preset", "fewshot-no-selective"], "--resume: preset is fewshot-no-selective, but the run in"),
+        (["--preset", "live"], "--resume: preset is live, but the run in"),
+        (["--set", "size=48"], "--resume: size is 48, but the run in"),
+        (["--set", "width=8"], "--resume: width is 8, but the run in"),
+        (["--set", "cycle=5"], "--resume: cycle is 5.0, but the run in"),
+        (["--groups", "few,many"], "--resume: groups is"),
+    ],
+)
+def test_a_run_is_resumed_as_it_began_or_not_at_all(change, sentence, whole, pairs, capsys):
+    before = (whole / "config.json").read_bytes()
+    arguments = command(pairs, whole, "--resume", *change)
+    if "live" in change:
+        live = ["--preset", "live", "--groups", "many,few", "--set", "size=32", "--set", "feature=0", "--log", "none"]
+        arguments = ["--data", str(pairs), "--out", str(whole), "--resume", *live]
+    assert run.main(arguments) == 2
+    assert sentence in last_line(capsys)
+    assert (whole / "config.json").read_bytes() == before
+
+
+def test_a_run_can_be_made_longer(whole, pairs, tmp_path):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    assert run.main(command(pairs, out, "--resume", "--set", "stage2_steps=3")) == 0
+    assert checkpoint.read_state(checkpoint.latest(out))["step"] == 3
+
+
+@pytest.mark.parametrize("file", ["generator", "photo_local", "generators"])
+def test_a_broken_checkpoint_is_named(file, whole, pairs, tmp_path, capsys):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    path = out / "checkpoints" / "last" / f"{file}.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert run.main(command(pairs, out, "--resume")) == 1
+    assert f"{file}.safetensors" in last_line(capsys)
+
+
+# What stops a run.
+
+
+def test_a_term_that_is_no_number_stops_the_run_and_the_last_checkpoint_stays(pairs, tmp_path, monkeypatch, capsys):
+    out, calls, honest = tmp_path / "out", itertools.count(), losses.distance
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
+
+    def broken(picture, target):
+        return honest(picture, target) * (float("nan") if next(calls) == 7 else 1.0)
+
+    monkeypatch.setattr(losses, "distance", broken)  # two cycles and two identities a step: the last one of step 2
+    assert run.main(command(pairs, out)) == 1
+    assert "loss term `G/photo/identity` is nan: the last checkpoint is kept" in last_line(capsys)
+    state = checkpoint.read_state(checkpoint.latest(out))
+    assert (state["stage"], state["step"]) == (1, 1)
+    monkeypatch.undo()
+    assert run.main(command(pairs, out, "--resume")) == 0
+    assert all(value.isfinite().all() for value in load_generator(out).state_dict().values())
+
+
+def test_an_absurd_rate_leaves_no_checkpoint_that_holds_no_numbers(pairs, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
+    more = ["--set", "learning_rate=1e38", "--set", "weight_decay=0", "--set", "stage1_steps=9"]
+    assert run.main(command(pairs, out, *more)) == 1
+    assert "the last checkpoint is kept; lower the rate" in last_line(capsys)
+    for path in (out / "checkpoints").glob("last/*.safetensors"):
+        assert path.stem in ("generators", "discriminators") or all(
+            v.isfinite().all() for v in load_file(path).values()
+        )
+
+
+def test_a_full_disk_ends_the_run_and_what_was_saved_stays(pairs, tmp_path, monkeypatch, capsys):
+    out, honest, full = tmp_path / "out", checkpoint.save_file, []
+
+    def save_file(tensors, path, *rest):
+        if checkpoint.latest(out) is not None and path.stem == "generators":
+            full.append(path)
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        return honest(tensors, path, *rest)
+
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
+    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    assert run.main(command(pairs, out)) == 1
+    assert "cannot be saved, what was saved before is kept" in (line := last_line(capsys)) and "No space left" in line
+    assert full and checkpoint.read_state(checkpoint.latest(out))["step"] == 1
+    monkeypatch.undo()
+    assert run.main(command(pairs, out, "--resume")) == 0
+
+
+def test_a_second_run_in_a_folder_is_refused(pairs, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    with alone(out):
+        assert run.main(command(pairs, out)) == 1
+    assert "another run writes there" in last_line(capsys)
+    assert run.main(command(pairs, out)) == 0
+
+
+def test_a_finished_run_is_not_overwritten(whole, pairs, capsys):
+    assert run.main(command(pairs, whole)) == 2
+    assert "add --resume" in last_line(capsys)
+
+
+@pytest.mark.parametrize("moment", ["in a step", "while logging"])
+def test_ctrl_c_saves_and_says_how_to_go_on(moment, whole, pairs, tmp_path, monkeypatch, caplog):
+    """Whenever it comes, the step that was taken is saved, and the resumed run ends as if it had not been stopped."""
+    out, pressed = tmp_path / "out", []
+    where = (TranslationLearner, "step") if moment == "in a step" else (loop.Run, "note")
+    honest = getattr(*where)
+
+    def press(*arguments):
+        if not pressed:
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+        return honest(*arguments)
+
+    monkeypatch.setattr(*where, press)
+    with caplog.at_level("INFO", logger="trainer"):
+        assert run.main(command(pairs, out)) == 0
+    assert "stopped and saved; the same command with --resume goes on" in caplog.text
+    state = checkpoint.read_state(checkpoint.latest(out))
+    assert (state["stage"], state["step"]) == ((1, 1) if moment == "in a step" else (2, 1))
+    monkeypatch.undo()
+    assert run.main(command(pairs, out, "--resume")) == 0
+    same_bits(whole / "checkpoints" / "last", out / "checkpoints" / "last")
+
+
+SLOW_SAVE = """
+import sys, time
+from pathlib import Path
+import trainer.loop, trainer.checkpoint
+from trainer.run import main
+
+trainer.loop.SAVE_EVERY_S = -1
+honest = trainer.checkpoint.save_generator
+
+def slow(path, generator):
+    honest(path, generator)
+    if (path.parent.parent / "last").exists() and path.stem == "back":
+        Path(sys.argv[1], "saving").touch()
+        time.sleep(600)
+
+trainer.checkpoint.save_generator = slow
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_kill_in_the_middle_of_a_save_loses_nothing(whole, pairs, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", SLOW_SAVE, str(tmp_path), *command(pairs, out)])
+    limit = time.monotonic() + 120
+    while not (tmp_path / "saving").exists():
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert (out / "checkpoints" / ".last.new" / "back.safetensors").exists(), "the kill did not hit a save"
+    assert checkpoint.read_state(checkpoint.latest(out))["step"] == 1
+    assert run.main(command(pairs, out, "--resume")) == 0
+    same_bits(whole / "checkpoints" / "last", out / "checkpoints" / "last")
