@@ -4,29 +4,72 @@ U-GAT-IT and all that is built on it: the discriminators first, on fakes whose g
 are then thrown away; the generators second, on fakes made AGAIN, everything held until one backward at the end:
 8 generator passes a step. CycleGAN: the generators first, the discriminators on the same fakes, detached: 6 passes.
 Faults that cost time are kept (gradients of the face-ID network, the real photo's features tracked), those that
-change what is learned are not there. Terms have the names that `trainer.step` gives them.
+change what is learned are not there. Norms are the library's instance norm and U-GAT-IT's formula term by term, as
+the public programs have them. Terms have the names that `trainer.step` gives them.
 """
 
 import itertools
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from trainer import losses
 from trainer.networks.branches import Drawing
 from trainer.networks.discriminators import Verdict
-from trainer.networks.layers import clamp
+from trainer.networks.layers import EPS, LIN, AdaLIN, InstanceNorm, clamp
 from trainer.step import DOMAINS, Networks, Pictures, Rules
 
 CAM_KINDS = ("cam-translate", "cam-keep")
 
 
 def publish(networks: Networks) -> None:
-    """Let gradients be taken where the public programs take them: of the face-ID network's parameters too."""
+    """Put the public programs' norms in place of ours, with our parameters, and let gradients be taken where they take
+    them: of the face-ID network's parameters too."""
+    for _, network in networks.named():
+        for module in list(network.modules()):
+            for name, child in module.named_children():
+                if type(child) in PLAIN:
+                    setattr(module, name, PLAIN[type(child)](child))
     for network in (networks.face_id, networks.keypoints):
         if network is not None:
             network.requires_grad_(True)
+
+
+class PlainInstanceNorm(nn.Module):
+    """The library's."""
+
+    def __init__(self, ours: InstanceNorm):
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, eps=EPS)
+
+
+class PlainLIN(nn.Module):
+    """gamma (rho IN(x) + (1 - rho) LN(x)) + beta with unbiased variances (arXiv 1907.10830, equation 1)."""
+
+    def __init__(self, ours: LIN | AdaLIN):
+        super().__init__()
+        self.rho, self.clamp = ours.rho, ours.clamp
+        self.gamma, self.beta = getattr(ours, "gamma", None), getattr(ours, "beta", None)
+
+    def forward(self, x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+        if gamma is None:
+            gamma, beta = self.gamma, self.beta
+        else:
+            gamma, beta = gamma[:, :, None, None], beta[:, :, None, None]
+        mixed = self.rho * _normal(x, (2, 3)) + (1 - self.rho) * _normal(x, (1, 2, 3))
+        return mixed * gamma + beta
+
+
+def _normal(x: Tensor, dimensions: tuple[int, ...]) -> Tensor:
+    mean, variance = (of(x, dim=dimensions, keepdim=True) for of in (torch.mean, torch.var))
+    return (x - mean) / torch.sqrt(variance + EPS)
+
+
+PLAIN = {InstanceNorm: PlainInstanceNorm, LIN: PlainLIN, AdaLIN: PlainLIN}
 
 
 @dataclass

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -141,38 +141,18 @@ def family(preset: Translation, face_id: str | None):
     import torch
 
     from trainer.networks import build
-    from trainer.step import DOMAINS, Networks, Rules
+    from trainer.translation import build_networks, rules
 
     torch.manual_seed(preset.seed)
-    groups = list(preset.groups)
-    settings = {"groups": groups, "size": preset.size, "width": preset.width, "own": list(preset.own)}
-    if preset.network == "cyclegan":
-        settings |= {"blocks": preset.blocks, "variant": preset.variant}
-    else:
-        settings |= {"light": preset.light, "heads": preset.heads}
-    if preset.network == "ugatit":
-        settings |= {"blocks": preset.blocks, "keypoint_pads": preset.keypoint_pads}
-
-    def judges(domain: str) -> dict:
-        if preset.network == "cyclegan":
-            return {"patch": build("patchgan", width=preset.judge_width, variant=preset.variant)}
-        head = {"square": "convolution", "entropy": "linear"}[preset.group_form]
-        head = head if preset.group and domain in preset.group_domains else "none"
-        kinds = {"global": 7, "local": 5}
-        shared = {"width": preset.judge_width, "head": head, "groups": len(groups)}
-        return {name: build("discriminator", layers=layers, **shared) for name, layers in kinds.items()}
-
-    generators = [build(preset.network, **settings) for _ in DOMAINS]
-    made = Networks(*generators, {domain: judges(domain) for domain in DOMAINS})
-    rules = {field.name: getattr(preset, field.name) for field in fields(Rules) if hasattr(preset, field.name)}
-    rules |= {"basic": groups[0] if len(groups_of(preset)) > 1 else None, "constant": preset.selective}
+    made = build_networks(preset)
+    followed = rules(preset, stage=2 if preset.stage2_steps else 1)
     if preset.face_id and face_id is not None:
         made.face_id = _face_network(face_id)
     else:
-        rules["face_id"] = 0.0
+        followed = replace(followed, face_id=0.0)
     if preset.keypoint:
         made.keypoints = build("keypoints", size=preset.size).requires_grad_(False).eval()
-    return made, Rules(**rules)
+    return made, replace(followed, discriminators_first=False)
 
 
 def _face_network(face_id: str):
@@ -248,9 +228,9 @@ def _optimizers(networks, preset: Translation, fused: bool) -> dict:
 def _work(connection: Connection, job: Job) -> None:
     """The other end of `_step`: takes one step for every message until there are no more."""
     if not job.public:
-        from trainer.run import _keep_memory
+        from trainer.memory import keep_memory
 
-        _keep_memory()  # as a run does
+        keep_memory()  # as a run does
     side, seen = Side(job), pictures(job.preset, job.batch)
     before, _ = _resident()
     while True:

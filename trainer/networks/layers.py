@@ -13,11 +13,26 @@ from torch import Tensor, nn
 EPS = 1e-5
 
 
+def instance_norm(x: Tensor) -> Tensor:
+    """(x - mean) / sqrt(biased variance + 1e-5) per picture and channel; x: (N, C, H, W) float32.
+
+    On CPUs it learns as a layer norm over each channel's pixels: the same formula in half the library's time.
+    """
+    if _learns_on_cpu(x):
+        return F.layer_norm(x.flatten(2), (x.shape[2] * x.shape[3],), eps=EPS).view(x.shape)
+    return F.instance_norm(x, eps=EPS)
+
+
+def _learns_on_cpu(x: Tensor) -> bool:
+    """Elsewhere, and in an exported graph, the library's norms are the better ones."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting()
+
+
 class InstanceNorm(nn.Module):
     """(x - mean) / sqrt(biased variance + 1e-5) per picture and channel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x.float(), eps=EPS).to(x.dtype)
+        return instance_norm(x.float()).to(x.dtype)
 
 
 def layer_instance(x: Tensor, rho: Tensor) -> Tensor:
