@@ -1,0 +1,139 @@
+"""What a data folder holds: every layout, what is kept for validation, points, and folders that hold nothing."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from livetoon.errors import DataError
+from trainer.collect import collect, read_points
+from trainer.data import POINTS
+
+COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
+
+
+def grey(path: Path, value: int, side: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((side, side, 3), value, np.uint8))
+
+
+def values(pictures: list[np.ndarray]) -> list[int]:
+    return sorted(int(picture[0, 0, 0]) for picture in pictures)
+
+
+LAYOUTS = {
+    "ours": ["many/photo", "many/cartoon", "few/photo", "few/cartoon"],
+    "below train": ["train/many/photo", "train/many/cartoon", "train/few/photo", "train/few/cartoon"],
+    "public, named": ["trainA/many", "trainB/many", "trainA/few", "trainB/few"],
+    "public, numbered": ["trainA/0", "trainB/0", "trainA/1", "trainB/1"],
+    "basic group without a folder": ["photo", "cartoon", "few/photo", "few/cartoon"],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout, tmp_path):
+    for number, place in enumerate(LAYOUTS[layout]):
+        grey(tmp_path / place / "a.png", 10 + number)
+        grey(tmp_path / place / "b.png", 10 + number)
+    for held in ("test/many/photo", "testA/many", "testB/many"):
+        grey(tmp_path / held / "c.png", 99)
+    found = collect([tmp_path], [], ["many", "few"], [("many",), ("few",)], 32).train
+    seen = {group: (values(each.photo), values(each.cartoon)) for group, each in found.items()}
+    assert seen == {"many": ([10, 10], [11, 11]), "few": ([12, 12], [13, 13])}
+
+
+def test_pictures_without_groups_are_the_basic_groups(tmp_path):
+    grey(tmp_path / "trainA" / "a.png", 1)
+    grey(tmp_path / "trainB" / "a.png", 2)
+    found = collect([tmp_path], [], ["many", "few"], [("many",)], 32)
+    assert values(found.train["many"].photo) == [1] and values(found.train["many"].cartoon) == [2]
+    assert not found.train["few"].photo
+
+
+def test_folders_add_up_and_pictures_come_at_the_size_that_is_asked_for(pairs, tmp_path):
+    other = Path(shutil.copytree(pairs, tmp_path / "other"))
+    found = collect([pairs, other], [], ["many", "few"], [("many",), ("few",)], 48).train
+    assert (len(found["many"].photo), len(found["few"].cartoon)) == (12, 4)
+    assert {picture.shape for each in found.values() for picture in each.photo} == {(48, 48, 3)}
+
+
+def test_groups_that_are_left_out_are_not_read(pairs, tmp_path):
+    folder = Path(shutil.copytree(pairs, tmp_path / "data"))
+    (folder / "few" / "photo" / "0.png").write_bytes(b"broken")
+    assert list(collect([folder], [], ["many"], [("many",)], 32).train) == ["many"]
+
+
+def test_a_large_set_spares_pictures_for_validation_and_a_small_one_is_its_own(tmp_path):
+    for number in range(60):
+        grey(tmp_path / "photo" / f"{number}.png", number)
+        grey(tmp_path / "cartoon" / f"{number % 8}.png", 100 + number % 8)
+    found = collect([tmp_path], [], ["many"], [("many",)], 32)
+    train, kept = values(found.train["many"].photo), values(found.validation["many"].photo)
+    assert len(kept) == 6 and sorted(train + kept) == list(range(60))
+    assert values(found.validation["many"].cartoon) == values(found.train["many"].cartoon) == list(range(100, 108))
+    again = collect([tmp_path], [], ["many"], [("many",)], 32)
+    assert values(again.validation["many"].photo) == kept
+
+
+def test_a_pool_of_groups_needs_one_that_has_pictures(tmp_path):
+    for place in ("many/photo", "many/cartoon", "few/photo"):
+        grey(tmp_path / place / "a.png", 5)
+    (tmp_path / "few" / "cartoon").mkdir(parents=True)
+    collect([tmp_path], [], ["many", "few"], [("many", "few")], 32)
+    with pytest.raises(DataError, match=r"^cartoon of few: no pictures in .*; found groups: few, many$"):
+        collect([tmp_path], [], ["many", "few"], [("many",), ("few",)], 32)
+
+
+@pytest.mark.parametrize("make", ["nothing", "a file", "an empty folder", "folders of another name"])
+def test_folders_to_learn_nothing_from_are_named(make, tmp_path):
+    folder = tmp_path / "data"
+    if make == "a file":
+        folder.write_text("pictures")
+    elif make != "nothing":
+        (folder / "faces" if make == "folders of another name" else folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"data: no (such folder|pictures to learn from)"):
+        collect([folder], [], ["many"], [("many",)], 32)
+
+
+def test_points_move_with_their_photos(tmp_path):
+    grey(tmp_path / "photo" / "a.png", 1, side=64)
+    grey(tmp_path / "photo" / "b.png", 2, side=64)
+    grey(tmp_path / "cartoon" / "a.png", 3, side=64)
+    (tmp_path / "points.csv").write_text(f"file,{','.join(COLUMNS)}\nphotos/a.png,{','.join(map(str, range(10)))}\n")
+    train = collect([tmp_path], [], ["many"], [("many",)], 32, tmp_path / "points.csv").train["many"]
+    marks = {int(photo[0, 0, 0]): each for photo, each in zip(train.photo, train.points, strict=True)}
+    assert np.allclose(marks[1], np.arange(10) / 2) and marks[2] is None
+
+
+def test_celebas_list_is_read(tmp_path):
+    rows = ["2", "lefteye_x lefteye_y righteye_x ...", "000001.jpg  69 109 106 113 77 142 73 152 108 154"]
+    (tmp_path / "list.txt").write_text("\n".join([*rows, "000002.jpg 1 2 3 4 5 6 7 8 9 10", ""]))
+    found = read_points(tmp_path / "list.txt")
+    assert found["000001.jpg"].tolist() == [69, 109, 106, 113, 77, 142, 73, 152, 108, 154]
+    assert found["000002.jpg"].dtype == np.float32 and len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"file,left_eye_x\na.png,1\n",
+        f"file,{','.join(COLUMNS)}\na.png,1,2,3\n".encode(),
+        f"file,{','.join(COLUMNS)}\na.png,{','.join(['x'] * 10)}\n".encode(),
+        f"file,{','.join(COLUMNS)}\na.png,{','.join(['nan'] * 10)}\n".encode(),
+        b"1\nheader\na.jpg 1 2 3\n",
+        b"\xff\xfe\x00",
+    ],
+    ids=["empty", "a column", "short", "words", "nan", "a short line", "no text"],
+)
+def test_points_that_are_none_are_refused(content, tmp_path):
+    (tmp_path / "points").write_bytes(content)
+    with pytest.raises(DataError, match=r"--points .*points: (expected CelebA's landmark list|cannot be read)"):
+        read_points(tmp_path / "points")
+
+
+def test_points_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"--points .*nowhere.csv: cannot be read"):
+        read_points(tmp_path / "nowhere.csv")

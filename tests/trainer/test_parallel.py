@@ -1,0 +1,120 @@
+"""Two processes that learn one run over gloo: the same losses as one process with the joint batch."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainer import parallel, run
+from trainer.checkpoint import latest, read_state
+from trainer.parallel import Parallel
+
+TINY = [
+    *("--groups", "many,few", "--no-face-id", "--log", "none"),
+    *(word for name in (
+        "network=ugatit", "own=stem,out", "size=32", "width=4", "judge_width=4", "judge_layers=5,4", "blocks=1",
+        "validate_every=0",
+    ) for word in ("--set", name)),
+]  # fmt: skip
+
+
+def start(pairs: Path, out: Path, *more: str) -> subprocess.Popen:
+    """Two processes of a run; `--` keeps torchrun's own options apart from ours."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    arguments = ["trainer.run", "--data", str(pairs), "--out", str(out), *TINY, *more]
+    quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [*launcher, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet
+    )
+
+
+def losses(out: Path) -> dict[tuple[str, str, str], float]:
+    with open(out / "log" / "train.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    return {tuple(row[:3]): float(row[3]) for row in rows if len(row) == 4 and row[2].startswith(("G/", "D/"))}
+
+
+def test_two_processes_learn_as_one_with_the_joint_batch(pairs, tmp_path):
+    steps = ["--set", "batch=2", "--set", "stage1_steps=2", "--set", "stage2_steps=2"]
+    process = start(pairs, tmp_path / "two", *steps)
+    printed = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, printed
+    assert run.main(["--data", str(pairs), "--out", str(tmp_path / "one"), *TINY, *steps]) == 0
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert one.keys() == two.keys() and any(stage == "2" for stage, *_ in one)
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=1e-5, abs=2e-6), name  # the table has six decimals
+    weights = [load_file(tmp_path / name / "checkpoints/last/generator.safetensors") for name in ("one", "two")]
+    assert all(torch.allclose(value, weights[1][name], atol=3e-4) for name, value in weights[0].items())
+    assert printed.count("stage 1 step 2/2") == 1, "both processes wrote"
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+
+
+def test_processes_stop_together_and_save(pairs, tmp_path):
+    """One of them alone is asked to: a step later all know."""
+    out = tmp_path / "out"
+    process = start(pairs, out, "--set", "batch=2", "--set", "stage1_steps=100000")
+    limit = time.monotonic() + 120
+    while not (out / "samples").exists():  # made when training begins
+        assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
+        time.sleep(0.05)
+    time.sleep(1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [int(pid) for pid in children if b"--no-face-id" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(workers[1], signal.SIGINT)
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, printed
+    assert "stopped and saved" in printed
+    assert 0 < read_state(latest(out))["step"] < 100000
+
+
+class Other:
+    """A fabric whose other process has the double of everything."""
+
+    global_rank, world_size, device = 0, 2, torch.device("cpu")
+
+    def all_reduce(self, value, reduce_op):
+        assert reduce_op == "mean"
+        return value * 1.5
+
+    def all_gather(self, value):
+        return torch.stack([value, value * 2])
+
+    def barrier(self):
+        pass
+
+
+def test_a_batch_that_cannot_be_shared_alike_is_refused(pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "open_parallel", lambda *_: Parallel(Other()))
+    arguments = ["--data", str(pairs), "--out", str(tmp_path / "out"), *TINY, "--set", "batch=3"]
+    assert run.main(arguments) == 2
+    assert "--set batch=3: expected a multiple of the 2 processes" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_processes_say_to_each_other():
+    both = Parallel(Other())
+    parameters = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(()))]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    both.average(parameters)
+    assert all((parameter.grad == 1.5).all() for parameter in parameters)
+    assert both.mean({"a": 2.0, "b": 4.0}) == {"a": 3.0, "b": 6.0}
+    assert both.gather(torch.ones(3, 1)).flatten().tolist() == [1, 1, 1, 2, 2, 2]
+    assert both.any(True) and not both.any(False)
+
+
+def test_alone_everything_stays_what_it_is():
+    single = Parallel(device=torch.device("cpu"))
+    values = torch.ones(3)
+    assert single.gather(values) is values
+    assert single.mean({"a": 2.0}) == {"a": 2.0}
+    assert (single.any(True), single.any(False)) == (True, False)
+    single.average([torch.nn.Parameter(values)])  # without a gradient: nothing is looked at
+    single.wait()
