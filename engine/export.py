@@ -1,28 +1,20 @@
 """From a trained generator to a model folder: one small ONNX graph per group, the weights once, all of it proven.
 
-    fold      batch normalization into the convolutions (in float64)
-    export    torch -> ONNX, opset 18, batch free unless `--batch` fixes it
-    rewrite   exact, see rewrite.py; only Conv, Relu, Add, Sigmoid, DepthToSpace (and Cast of weights) remain
-    pack      float16 weights, what the groups share stored once
+    graph     live_graph.py for the live generators, drawing_graph.py for the translation networks
+    pack      what the groups share stored once; weights of live generators in float16
     calibrate with `--int8`: a second graph per group whose convolutions read int8 (calib)
     prove     every graph in ONNX Runtime against torch on the same crops, before it takes its place
 
 Input `crop` (N, 3, S, S) float32 RGB in [-1, 1]; output `rgba` (N, 4, S, S) float32 in [0, 1].
-The only file of the engine that needs torch.
+The only part of the engine that needs torch, with the graph files that it opens.
 """
 
 import argparse
-import copy
-import io
-import itertools
-import logging
 import os
 import shutil
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,24 +22,26 @@ import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from calib.crops import read_crops
 from calib.quantize import int8_convolutions
 from calib.ranges import activation_ranges
-from engine import manifest, pack, rewrite
+from engine import from_run, manifest, pack, rewrite
+from engine.cache import Cache
+from engine.drawing_graph import DrawingGraphs
+from engine.live_graph import LiveGraphs
 from livetoon import cli
 from livetoon.errors import ModelError, UsageError
-from livetoon.files import sha256
-from trainer.checkpoint import load_generator
+from livetoon.files import sha256, user_folder
+from trainer.checkpoint import load_network
+from trainer.networks.branches import Branched, Drawing
 
 LICENCE = "weights: research and non-commercial use only, see MODEL_CARD.md"
 CARD = "MODEL_CARD.md"
-OPSET = 18
 LEAST_DB = {"fp32": 50.0, "int8": 33.0}  # on the worst crop; below it a crop would visibly differ
 CALIBRATION_CROPS, LEAST_CROPS = 64, 8
+USUAL_SIZE = 256  # px, of live generators whose run is not known
 JUDGED = 4  # every fourth of these crops does not calibrate, it judges
-KINDS = {"Conv", "Relu", "Add", "Sigmoid", "DepthToSpace", "Cast"}
 
 
 def export(
@@ -60,23 +54,26 @@ def export(
     calibration: np.ndarray | None = None,
     report: Callable[[str], None] = print,
 ) -> manifest.Manifest:
-    """Write `generator` (`groups`, `settings` and `logits(x, group)` as in trainer.networks) as a model folder.
+    """Write `generator`, live or translating, as a model folder.
 
-    size: side S of a crop in px. batch: crops per call, None for any number. calibration: (N, S, S, 3) uint8 RGB,
-    crops as live video gives them, for INT8 graphs beside the float ones; every fourth is kept to judge them.
+    size: side S of a crop in px. batch: crops per call, None for any number (translation networks: one).
+    calibration: (N, S, S, 3) uint8 RGB, crops as live video gives them, for INT8 graphs beside the float ones; every
+    fourth is kept to judge them.
     Files that stand in `folder` are replaced only when every new graph agrees with torch; ModelError tells which
     one does not. Graphs of the model that was there before go; files that it did not list stay.
     """
     folder = Path(folder)
     name = name or folder.name
     _check_shape(size, batch)
+    graphs = _graphs(generator.float().eval(), name, size, batch)
+    batch = graphs.batch
     if calibration is not None and len(calibration) < LEAST_CROPS:
         raise UsageError(f"--int8: {len(calibration)} crops are too few, expected {LEAST_CROPS} or more")
     judged = {"fp32": proof_crops(size)}
     if calibration is not None:
         x = calibration.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         judged["int8"], calibration = x[::JUDGED], np.delete(x, np.s_[::JUDGED], axis=0)
-    models = _models(generator, name, size, batch, calibration, report)
+    models = _models(graphs, generator.groups, name, calibration, report)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
         made = Path(made)
@@ -96,6 +93,7 @@ def export(
             files={path.name: sha256(path) for path in sorted(made.iterdir())},
             nodes={graph: len(model.graph.node) for graph, model in sorted(models.items())},
             precisions=tuple(judged),
+            alpha=graphs.has_alpha,
         )
         earlier = _earlier_files(folder)
         for old in folder.glob("*.onnx"):
@@ -109,11 +107,27 @@ def export(
     return described
 
 
-def _check_shape(size: int, batch: int | None) -> None:
+def _check_shape(size: int | None, batch: int | None) -> None:
     if batch is not None and batch < 1:
         raise UsageError(f"--batch {batch}: expected 1 or more")
-    if size < 16 or size % 16:
-        raise UsageError(f"--size {size}: expected a multiple of 16, at least 16")
+    if size is not None and size < 16:
+        raise UsageError(f"--size {size}: expected at least 16")
+
+
+def _graphs(generator: nn.Module, name: str, size: int, batch: int | None) -> LiveGraphs | DrawingGraphs:
+    """What makes the graphs of `generator`; UsageError for crops that it cannot draw."""
+    live = hasattr(generator, "logits")
+    if not live and not isinstance(generator, Branched):
+        raise ModelError(f"{name}: a network {generator.network_name}, which draws no pictures; expected a generator")
+    crops = torch.zeros(1, 3, size, size)
+    try:
+        side = drawn(generator, crops, generator.groups[0]).shape[-1]
+    except RuntimeError:  # torch's words for layers that do not fit together
+        side = None
+    if side != size:
+        usual = generator.settings.get("size", "a multiple of 16")
+        raise UsageError(f"--size {size}: expected a side that network {generator.network_name} draws, as {usual}")
+    return LiveGraphs(generator, size, batch) if live else DrawingGraphs(generator, size, batch, Cache(user_folder()))
 
 
 def _earlier_files(folder: Path) -> set[str]:
@@ -125,84 +139,35 @@ def _earlier_files(folder: Path) -> set[str]:
 
 
 def _models(
-    generator: nn.Module,
+    graphs: LiveGraphs | DrawingGraphs,
+    groups: tuple[str, ...],
     name: str,
-    size: int,
-    batch: int | None,
     calibration: np.ndarray | None,
     report: Callable[[str], None],
 ) -> dict[str, onnx.ModelProto]:
     """File name -> graph, float and, with `calibration` (N, 3, S, S) in [-1, 1], INT8."""
-    folded = fold(generator)
     models = {}
-    for group in generator.groups:
+    for group in groups:
         report(f"{group}: exporting")
         title = f"{name}/{group}"
-        model = graph_of(folded, group, size, batch, title)
+        model = graphs.graph(group, title)
         if calibration is not None:
             report(f"{group}: calibrating on {len(calibration)} crops")
-            quantized = int8_convolutions(model, activation_ranges(model, calibration, batch or 1))
+            quantized = int8_convolutions(model, activation_ranges(model, calibration, graphs.batch or 1))
             models[manifest.graph_name(group, "int8")] = rewrite.clean(quantized, title)
-        models[manifest.graph_name(group)] = rewrite.clean(pack.halve_weights(model), title)
+        models[manifest.graph_name(group)] = rewrite.clean(
+            pack.halve_weights(model) if graphs.half_weights else model, title
+        )
     return models
 
 
-def fold(generator: nn.Module) -> nn.Module:
-    """A copy in eval mode whose batch normalizations are part of the convolutions before them."""
-    folded = copy.deepcopy(generator).double().eval()
-    for block in folded.modules():
-        if not isinstance(block, nn.Sequential):
-            continue
-        names = list(block._modules)
-        for first, second in itertools.pairwise(names):
-            convolution, norm = block._modules[first], block._modules[second]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block._modules[first] = fuse_conv_bn_eval(convolution, norm)
-                block._modules[second] = nn.Identity()
-    return folded.float()
-
-
-class _Logits(nn.Module):
-    def __init__(self, generator: nn.Module, group: str):
-        super().__init__()
-        self.generator = generator
-        self.group = group
-
-    def forward(self, crop: Tensor) -> Tensor:
-        return self.generator.logits(crop, self.group)
-
-
-def graph_of(folded: nn.Module, group: str, size: int, batch: int | None, name: str) -> onnx.ModelProto:
-    """One group's graph in float32, rewritten: nothing left to fold."""
-    shapes = None if batch else ({0: torch.export.Dim("n")},)
-    chatter = io.StringIO()
-    with (
-        warnings.catch_warnings(),
-        redirect_stdout(chatter),
-        redirect_stderr(chatter),
-        _quiet("torch.onnx", "onnxscript", "onnx_ir"),
-    ):
-        warnings.simplefilter("ignore")
-        model = torch.onnx.export(
-            _Logits(folded, group).eval(),
-            (torch.zeros(batch or 2, 3, size, size),),
-            dynamo=True,
-            input_names=["crop"],
-            output_names=["rgba"],
-            opset_version=OPSET,
-            dynamic_shapes=shapes,
-            verbose=False,
-        ).model_proto
-    try:
-        rewrite.rgba_head(model)
-    except ValueError as error:
-        raise ModelError(f"group {group}: cannot be exported as red, green, blue and alpha: {error}") from None
-    rewrite.depth_first_shuffles(model)
-    rewrite.unshuffle_into_convolution(model)
-    model = rewrite.clean(model, name)
-    if leftover := {node.op_type for node in model.graph.node} - KINDS:
-        raise ModelError(f"group {group}: operations that should have been folded are left: {sorted(leftover)}")
-    return model
+def drawn(generator: nn.Module, x: Tensor, group: str) -> Tensor:
+    """What torch draws: (N, 4, S, S), RGB in [-1, 1], alpha in [0, 1] and 1 where the network has none."""
+    with torch.inference_mode():
+        picture = generator(x, group)
+    if isinstance(picture, Drawing):
+        return torch.cat([picture.image, torch.ones_like(picture.image[:, :1])], dim=1)
+    return picture
 
 
 def prove(
@@ -219,8 +184,7 @@ def prove(
     crops: (N, 3, S, S) float32 in [-1, 1]. batch: how many the graph takes.
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    with torch.inference_mode():
-        expected = generator.float().eval()(torch.from_numpy(crops), group).numpy()
+    expected = drawn(generator.float().eval(), torch.from_numpy(crops), group).numpy()
     rgba = np.concatenate([session.run(["rgba"], {"crop": each[None].repeat(batch, axis=0)})[0][:1] for each in crops])
     got = np.concatenate([rgba[:, :3] * 2 - 1, rgba[:, 3:]], axis=1)
     decibels = [psnr_db(one, true) for one, true in zip(got, expected, strict=True)]
@@ -261,31 +225,21 @@ def card(described: manifest.Manifest) -> str:
     )
 
 
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Hold back what libraries log below errors."""
-    logs = [logging.getLogger(name) for name in names]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
-
-
 def main(argv: list[str] | None = None) -> int:
     arguments = cli.parser(
         "python -m engine.export",
         "Write a trained generator as a model folder: ONNX graph per group, weights once, hashes, proof.",
         "python -m engine.export runs/live engine/zoo/live",
     )
-    arguments.add_argument("model", metavar="MODEL", help="run folder, checkpoint folder or .safetensors file")
+    arguments.add_argument(
+        "model", metavar="MODEL", help="run folder (its newest checkpoint), checkpoint folder or .safetensors file"
+    )
     arguments.add_argument("out", metavar="OUT_DIR", type=Path, help="model folder to write")
     arguments.add_argument("--name", help="name of the model (default: the name of OUT_DIR)")
-    arguments.add_argument("--size", type=int, default=256, help="side of a crop in px (default 256)")
-    arguments.add_argument("--batch", type=int, help="fix the number of crops per call (default: any number)")
+    arguments.add_argument("--size", type=int, help="side of a crop in px (default: what it was trained with)")
+    arguments.add_argument(
+        "--batch", type=int, help="fix the number of crops per call (default: any number, of translation 1)"
+    )
     arguments.add_argument(
         "--int8", type=Path, nargs="+", metavar="DIR", help="add INT8 graphs, calibrated on crops from these folders"
     )
@@ -295,10 +249,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> None:
     _check_shape(options.size, options.batch)
-    generator = load_generator(options.model)
-    crops = read_crops(options.int8, CALIBRATION_CROPS, options.size) if options.int8 else None
-    described = export(generator, options.out, options.name, options.size, options.batch, options.licence, crops)
+    with from_run.copied(options.model) as weights:
+        generator = load(weights)
+    size = options.size or side_of(generator, weights)
+    crops = read_crops(options.int8, CALIBRATION_CROPS, size) if options.int8 else None
+    described = export(generator, options.out, options.name, size, options.batch, options.licence, crops)
     print(_summary(described, options.out))
+
+
+def load(weights: from_run.Weights) -> nn.Module:
+    """The generator in `weights`; ModelError names the file that it was copied from."""
+    try:
+        return load_network(weights.copy)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(weights.copy), str(weights.source))) from error
+
+
+def side_of(generator: nn.Module, weights: from_run.Weights) -> int:
+    """Side of the crops that `generator` was trained on, px."""
+    return generator.settings.get("size") or weights.size or USUAL_SIZE
 
 
 def _summary(described: manifest.Manifest, folder: Path) -> str:

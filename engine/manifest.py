@@ -28,7 +28,8 @@ class Manifest:
 
     network, settings: what trainer.networks builds it from. groups: the first is the basic one.
     size: side S of a crop in px. batch: crops per call, None = any number.
-    files: name -> sha256. nodes: graph -> operations in it. precisions: those that have graphs.
+    files: name -> sha256. nodes: graph -> operations in it. precisions: those that have graphs. alpha: whether the
+    network draws its own; without, alpha is 255 everywhere.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Manifest:
     files: Mapping[str, str]
     nodes: Mapping[str, int]
     precisions: tuple[str, ...] = ("fp32",)
+    alpha: bool = True
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, {"version": VERSION, **asdict(self)})
@@ -66,7 +68,12 @@ class ModelFiles:
     @property
     def place(self) -> str:
         """Tells folders apart in the names of cache slots."""
-        return hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
+        return place_of(self.folder)
+
+
+def place_of(path: Path) -> str:
+    """Eight hex digits that tell this path from every other."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
 
 
 def graph_name(group: str, precision: str = "fp32") -> str:
@@ -118,13 +125,16 @@ def read(folder: Path) -> Manifest:
 
 
 def _check_types(manifest: Manifest) -> None:
-    kinds = {"name": str, "network": str, "settings": dict, "size": int, "licence": str, "files": dict, "nodes": dict}
+    kinds = {
+        "name": str, "network": str, "settings": dict, "size": int, "licence": str, "files": dict, "nodes": dict,
+        "alpha": bool,
+    }  # fmt: skip
     for name, kind in kinds.items():
         value = getattr(manifest, name)
         if type(value) is not kind:
             raise TypeError(f"{name} is {value!r}, expected {kind.__name__}")
-    if manifest.size < 16 or manifest.size % 16:
-        raise ValueError(f"size is {manifest.size}, expected a multiple of 16, at least 16")
+    if manifest.size < 16:
+        raise ValueError(f"size is {manifest.size}, expected at least 16")
     if manifest.batch is not None and (type(manifest.batch) is not int or manifest.batch < 1):
         raise ValueError(f"batch is {manifest.batch!r}, expected 1 or more, or null for any number")
 

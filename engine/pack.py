@@ -32,12 +32,12 @@ def halve_weights(model: ModelProto) -> ModelProto:
 def write(models: Mapping[str, ModelProto], folder: Path, weights: str) -> None:
     """Write each model to `folder/<key>`, all their constants into `folder/<weights>`, equal ones once.
 
-    The same models give the same bytes.
+    The same models give the same bytes. What decides shapes stays in the graph: runtimes read it before the weights.
     """
     places: dict[str, tuple[int, int]] = {}
     with open(folder / weights, "wb") as file:
         for model in models.values():
-            for stored in model.graph.initializer:
+            for stored in _weights(model):
                 content = numpy_helper.to_array(stored).tobytes()
                 digest = hashlib.sha256(content).hexdigest()
                 if digest not in places:
@@ -47,7 +47,7 @@ def write(models: Mapping[str, ModelProto], folder: Path, weights: str) -> None:
     for name, model in models.items():
         graph = ModelProto()
         graph.CopyFrom(model)
-        for stored in graph.graph.initializer:
+        for stored in _weights(graph):
             offset, length = places[hashlib.sha256(numpy_helper.to_array(stored).tobytes()).hexdigest()]
             stored.ClearField("raw_data")
             stored.data_location = TensorProto.EXTERNAL
@@ -55,3 +55,13 @@ def write(models: Mapping[str, ModelProto], folder: Path, weights: str) -> None:
             for key, value in (("location", weights), ("offset", offset), ("length", length)):
                 stored.external_data.add(key=key, value=str(value))
         (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def _weights(model: ModelProto) -> list[TensorProto]:
+    """Constants that no shape depends on: neither whole numbers of 64 bits nor the factors of a Resize."""
+    shaping = {tensor for node in model.graph.node if node.op_type == "Resize" for tensor in node.input}
+    return [
+        stored
+        for stored in model.graph.initializer
+        if stored.data_type != TensorProto.INT64 and stored.name not in shaping
+    ]

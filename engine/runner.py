@@ -13,6 +13,7 @@ import numpy as np
 
 from engine import backends, manifest
 from engine.cache import Cache
+from engine.from_run import playable
 from livetoon.errors import EngineError, UsageError
 from livetoon.files import user_folder
 
@@ -92,7 +93,8 @@ def open_runner(
     precision: str = "auto",
     threads: int | None = None,
 ) -> Runner:
-    """Open `group` (None: the basic one) of `model`, a name in the zoo or a model folder.
+    """Open `group` (None: the basic one) of `model`: a name in the zoo, a model folder, or a training run, of which
+    the newest checkpoint is exported first (from_run.py).
 
     backend: "auto" takes the first that is installed, OpenVINO before ONNX Runtime. precision: "auto" takes the
     fastest that this machine has and the model was made for. threads: None takes the fewest that are quick enough,
@@ -100,7 +102,7 @@ def open_runner(
     UsageError for a name that does not exist, ModelError for files that are missing or altered, EngineError when
     no backend can run the model. Compiled engines are kept in the user's cache folder.
     """
-    files = manifest.open_files(model, group)
+    files = manifest.open_files(playable(model), group)
     cache = Cache(user_folder())
     if threads is not None and threads < 1:
         raise UsageError(f"threads {threads}: expected 1 or more")

@@ -37,7 +37,9 @@ def arguments() -> argparse.ArgumentParser:
     web.add_argument("--self-signed", action="store_true",
                      help="https with a certificate made at this start: for phones on the same network")
     drawing = made.add_argument_group("drawing")
-    drawing.add_argument("--model", default="live", help="a model that came with livetoon, or a model folder (live)")
+    drawing.add_argument("--model", default="live",
+                         help="a model that came with livetoon, a model folder, or a training run, also while it still "
+                         "learns: its newest checkpoint is exported at start (live)")
     drawing.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
     drawing.add_argument("--precision", default="auto",
                          help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
@@ -88,6 +90,7 @@ def _command(options: argparse.Namespace) -> int:
     most = options.max_visitors or places(generator_ms(next(iter(runners.values()))), os.cpu_count() or 1)
     about = {
         "version": __version__,
+        "model": spec.name,
         "groups": list(runners),
         "max_faces": options.max_faces,
         "defaults": defaults_of(Settings()),

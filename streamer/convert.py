@@ -34,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
     made = cli.parser("python -m streamer.convert", DESCRIPTION, "python -m streamer.convert holiday.mp4 cartoon.mp4")
     made.add_argument("source", metavar="IN", type=Path, help="a picture, a video or a folder")
     made.add_argument("target", metavar="OUT", type=Path, help="of the same kind; a file's ending says the format")
-    made.add_argument("--model", default="live", help="a model that came with livetoon, or a model folder (live)")
+    made.add_argument("--model", default="live", help="a shipped model, a model folder or a training run (live)")
     made.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
     made.add_argument("--precision", default="auto", help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
     made.add_argument("--group", default="auto", help="auto, or the group every face is drawn as (auto)")
@@ -193,8 +193,8 @@ def _check_file(source: Path, target: Path) -> None:
 def _opened(options: argparse.Namespace) -> Draw:
     import cv2
 
-    from streamer.opening import open_runners
-    from streamer.pipeline import Pipeline, Settings
+    from streamer.opening import open_runners, pipeline_of
+    from streamer.pipeline import Settings
 
     cv2.setNumThreads(1)
     tone = {} if options.tone is None else {"tone": options.tone}
@@ -202,7 +202,7 @@ def _opened(options: argparse.Namespace) -> Draw:
     runners = open_runners(options.model, options.backend, options.precision)
     if options.group not in ("auto", *runners):
         raise UsageError(f"--group {options.group}: choose auto or one of {', '.join(runners)}.")
-    return Draw(Pipeline(runners, list(runners), max_faces=options.max_faces), settings)
+    return Draw(pipeline_of(runners, options.max_faces), settings)
 
 
 def _is_full(error: Exception) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine import manifest
+from engine.from_run import playable
 from engine.runner import Runner, open_runner
 from streamer.media import Process
 from streamer.pipeline import Pipeline
@@ -16,19 +17,26 @@ TIMED_CALLS = 5
 
 
 def open_runners(model: str, backend: str = "auto", precision: str = "auto") -> dict[str, Runner]:
-    """Group -> runner for every group of `model`, the basic one first.
+    """Group -> runner for every group of `model`, the basic one first; all of the same checkpoint where it is a run.
 
     ModelError for files that are missing or altered, EngineError or UsageError for a backend that cannot be had.
     """
-    groups = manifest.read(manifest.find(model)).groups
-    return {group: open_runner(model, group, backend, precision) for group in groups}
+    folder = manifest.find(playable(model))
+    groups = manifest.read(folder).groups
+    return {group: open_runner(folder, group, backend, precision) for group in groups}
+
+
+def pipeline_of(runners: Mapping[str, Runner], max_faces: int) -> Pipeline:
+    """A pipeline that crops as large as the runners' model wants."""
+    size = next(iter(runners.values())).spec.size
+    return Pipeline(runners, list(runners), max_faces=max_faces, size=size)
 
 
 def pipeline_maker(runners: Mapping[str, Runner], max_faces: int) -> Callable[[], Process]:
     """Makes one pipeline per visitor; the pipelines share the runners."""
 
     def make() -> Process:
-        pipeline = Pipeline(runners, list(runners), max_faces=max_faces)
+        pipeline = pipeline_of(runners, max_faces)
         # The search compiles itself for lying and for upright frames: 0.3 s each that nobody should wait for.
         for shape in ((480, 640, 3), (640, 480, 3)):
             pipeline.process(np.zeros(shape, np.uint8), 0.0)
