@@ -12,6 +12,8 @@ from trainer.networks.branches import Branched
 from trainer.presets import Live
 from trainer.translation import TranslationLearner
 
+GROUP_HEADS = ("conv_cls", "group_classfier")  # what tells groups apart in a discriminator: a row for each group
+
 
 def check_names(groups: Sequence[str]) -> None:
     """UsageError for names that torch needs for itself."""
@@ -59,7 +61,7 @@ def _batches_seen(branch: nn.Module) -> int:
 
 def start_translation(learner: TranslationLearner, path: Path) -> list[str]:
     """Take what fits from a run, a checkpoint folder or one generator's file: generators part by part, so that a
-    basic model gives every branch its own copy, and discriminators but for a group head that they lack.
+    basic model gives every branch its own copy, and discriminators but for a head of other groups.
 
     Returns the groups whose branches had learned.
     """
@@ -78,7 +80,13 @@ def start_translation(learner: TranslationLearner, path: Path) -> list[str]:
             _take_parts(network, given, file)
             learned = _learned(given, file)
         else:
-            _take(network, given.state_dict(), file, strict=False)
+            known = network.state_dict()
+            state = {
+                key: value
+                for key, value in given.state_dict().items()
+                if key.partition(".")[0] not in GROUP_HEADS or (key in known and known[key].shape == value.shape)
+            }
+            _take(network, state, file, strict=False)
     for average, network in zip(
         learner.ema.values(), (learner.networks.to_cartoon, learner.networks.to_photo), strict=True
     ):
