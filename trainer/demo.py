@@ -23,6 +23,17 @@ STEPS = (160, 80)  # of stage 1 and stage 2; with SIDE and WIDTH some minutes on
 SIDE, WIDTH = 64, 12  # px; channels of the generators' and the discriminators' first layers
 LAYERS = (6, 5)  # of the discriminators: 7, the preset's, take no less than 96 px
 DRAWN_AT = 256  # px, the side that the shipped model learned at
+# Package, picture in it, and five points of the face, px, as trainer.prepare finds them: eyes, nose, mouth. They are
+# written down, because finding them loads OpenVINO, and a process with OpenVINO and torch dies of Ctrl-C (measured:
+# OpenVINO 2026.4 after an inference; a segmentation fault when any signal comes that Python handles).
+FACES = (
+    ("skimage", "data/astronaut.png", ((204, 102), (247, 105), (223, 127), (201, 139), (246, 141))),
+    (
+        "matplotlib",
+        "mpl-data/sample_data/grace_hopper.jpg",
+        ((221, 194), (309, 188), (268, 237), (232, 278), (304, 275)),
+    ),
+)
 DRAWN_BY = {BASIC: "young-women", RARE: "elderly"}  # branches of the shipped model
 
 
@@ -135,18 +146,12 @@ def varied(face: np.ndarray, alpha: np.ndarray, random: np.random.Generator) -> 
 def _faces() -> list[np.ndarray]:
     """Crops of the faces that installed packages hold, (256, 256, 3) uint8 RGB, at least one."""
     from trainer.pictures import read
-    from trainer.prepare_face import FaceFinder, aligned
+    from trainer.prepare_face import aligned
 
-    files = [_inside("skimage", "data/astronaut.png"), _inside("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")]
-    if not files[0]:
+    files = {_inside(package, path): points for package, path, points in FACES}
+    crops = [aligned(read(file), np.array(points), DRAWN_AT) for file, points in files.items() if file]
+    if not crops:
         raise DataError('--demo: its faces lie in scikit-image, which is not installed; pip install ".[train]"')
-    find = FaceFinder("photo")
-    crops = []
-    for file in filter(None, files):
-        picture = read(file)
-        if (found := find(picture)) is None:
-            raise DataError(f"{file}: no face found in it, so --demo has nothing to learn from; install it anew")
-        crops.append(aligned(picture, found.points, DRAWN_AT))
     return crops
 
 

@@ -3,6 +3,10 @@
 import importlib.util
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,13 +119,34 @@ def test_a_run_that_is_complete_is_not_written_into(done):
 
 @pytest.mark.parametrize(
     ("missing", "sentence"),
-    [("skimage", "scikit-image, which is not installed"), ("engine", "generator.safetensors: not there")],
+    [
+        (("skimage", "matplotlib"), "scikit-image, which is not installed"),
+        (("engine",), "generator.safetensors: not there"),
+    ],
+    ids=["faces", "model"],
 )
 def test_what_the_demo_needs_and_misses_is_one_sentence(missing, sentence, tmp_path, monkeypatch, capsys):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == missing else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in missing else find(name, *rest))
     assert run.main(["--demo", "--out", str(tmp_path / "out")]) == 1
     assert sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    """What makes the data must leave the process able to be stopped."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer.run", "--demo", "--out", str(tmp_path / "demo")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "demo" / "samples").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(1)  # the run listens to signals right after it has made its folders
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert f"stopped: python -m trainer.run --demo --out {tmp_path / 'demo'} goes on" in printed
+    assert checkpoint.latest(tmp_path / "demo") is not None
 
 
 def test_one_face_is_enough(tmp_path, monkeypatch):
