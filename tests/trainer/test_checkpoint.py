@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from livetoon.errors import ModelError
+from livetoon.errors import ModelError, TrainingError
 from trainer import checkpoint
 from trainer.networks import build, names
 
@@ -107,6 +107,18 @@ def test_the_checkpoint_set_aside_outlives_a_save_that_fails(saved, tmp_path, mo
     monkeypatch.undo()
     checkpoint.save(saved, parts(), {"stage": 1, "step": 3})
     assert checkpoint.restore(checkpoint.latest(tmp_path), parts())["step"] == 3
+    assert [path.name for path in saved.parent.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(value, saved, tmp_path):
+    """A finite loss may have had a gradient that was not."""
+    broken = parts()
+    with torch.no_grad():
+        next(iter(broken.networks["ema"].parameters())).view(-1)[0] = value
+    with pytest.raises(TrainingError, match="weights of `ema` are no numbers: the last checkpoint is kept"):
+        checkpoint.save(saved, broken, {"stage": 1, "step": 2})
+    assert checkpoint.restore(checkpoint.latest(tmp_path), parts())["step"] == 1
     assert [path.name for path in saved.parent.iterdir()] == ["last"]
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from livetoon.errors import TrainingError
+from trainer.live_step import Batch, Trainer
 from trainer.networks import build
 from trainer.presets import PRESETS
-from trainer.live_step import Batch, Trainer
 
 SMALL = dataclasses.replace(PRESETS["live"], groups=("many", "few", "other"), size=64, feature=0.0)
 

@@ -1,4 +1,4 @@
-"""Runs through the door that users use: resume, kill, Ctrl-C, bad options, bad data."""
+"""Runs of the live generator through the door that users use: resume, kill, Ctrl-C, bad options, bad data."""
 
 import importlib
 import json
@@ -17,10 +17,14 @@ from safetensors.torch import load_file
 
 from livetoon.errors import TrainingError
 from trainer import checkpoint, lock, loop, run
-from trainer.networks import build
 from trainer.live_step import Trainer
+from trainer.networks import build
 
 TINY = [
+    "--preset",
+    "live",
+    "--log",
+    "none",
     "--groups",
     "many,few",
     "--set",
@@ -101,17 +105,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs, tmp_path):
     assert json.loads((out / "checkpoints" / "last" / "state.json").read_text())["step"] > 0
 
 
-def test_two_runs_in_one_folder_are_refused(pairs, tmp_path):
+def test_two_runs_in_one_folder_are_refused(pairs, tmp_path, capsys):
     out = tmp_path / "twice"
     first = start(command(pairs, out, "--set", "stage1_steps=100000"))
     wait_for(out / "checkpoints" / "last" / "state.json", first)
-    second = subprocess.run(
-        [sys.executable, "-m", "trainer.run", *command(pairs, out, "--resume")], capture_output=True, text=True
-    )
+    code = run.main(command(pairs, out, "--resume"))
     first.kill()
     first.wait()
-    assert second.returncode == 1
-    assert "another run writes there" in second.stderr
+    assert code == 1
+    assert "another run writes there" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
