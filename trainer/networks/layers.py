@@ -35,24 +35,66 @@ class InstanceNorm(nn.Module):
         return instance_norm(x.float()).to(x.dtype)
 
 
-def layer_instance(x: Tensor, rho: Tensor) -> Tensor:
-    """rho * IN(x) + (1 - rho) * LN(x), float32, with UNBIASED variances (U-GAT-IT, arXiv 1907.10830, equation 1).
+def layer_instance(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """gamma (rho IN(x) + (1 - rho) LN(x)) + beta, float32, with UNBIASED variances (U-GAT-IT, arXiv 1907.10830,
+    equation 1).
 
     (x - m) / sqrt(v N / (N - 1) + eps), v biased over N values, is a norm with biased variance, eps (N - 1) / N in
     place of eps and sqrt((N - 1) / N) in front: so the library's kernels serve, here and after export.
-    x: (N, C, H, W); rho: (1, C, 1, 1) in [0, 1].
+    x: (N, C, H, W); rho: (1, C, 1, 1) in [0, 1]; gamma, beta: (1 or N, C, 1, 1).
     """
     _, c, h, w = x.shape
-    x, rho = x.float(), rho.float()
-
-    def factors(count: int) -> tuple[float, float]:
-        share = (count - 1) / count
-        return math.sqrt(share), EPS * share
-
-    scale, eps = factors(h * w)
+    x, rho, gamma, beta = x.float(), rho.float(), gamma.float(), beta.float()
+    (scale, eps), (layer_scale, layer_eps) = (_unbiased(count) for count in (h * w, c * h * w))
+    if _learns_on_cpu(x):
+        return _LayerInstance.apply(x, rho * gamma * scale, (1 - rho) * gamma * layer_scale, beta, eps, layer_eps)
     instance = F.instance_norm(x, eps=eps) * (rho * scale)
-    scale, eps = factors(c * h * w)
-    return instance + F.layer_norm(x, (c, h, w), eps=eps) * ((1 - rho) * scale)
+    return (instance + F.layer_norm(x, (c, h, w), eps=layer_eps) * ((1 - rho) * layer_scale)) * gamma + beta
+
+
+def _unbiased(count: int) -> tuple[float, float]:
+    share = (count - 1) / count
+    return math.sqrt(share), EPS * share
+
+
+class _LayerInstance(torch.autograd.Function):
+    """a IN(x) + b LN(x) + beta, biased variances, in two passes over the maps there and three back, with one map kept.
+
+    With z = IN(x), channel means m_c and deviations s_c, and the layer's mean m and inverse deviation r, it is
+    (a + b r s_c) z + beta + b r (m_c - m): only numbers for each channel remain. x: (N, C, H, W) float32; a, b, beta:
+    (1 or N, C, 1, 1).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, a: Tensor, b: Tensor, beta: Tensor, eps: float, layer_eps: float) -> Tensor:
+        ctx.shapes = [value.shape for value in (a, b, beta)]
+        z, mean, inverse = torch.native_layer_norm(x.flatten(2), (x.shape[2] * x.shape[3],), None, None, eps)
+        mean, deviation = mean.double(), 1 / inverse.double()
+        apart = mean - mean.mean(dim=1, keepdim=True)
+        variance = (deviation.square() - eps + apart.square()).mean(dim=1, keepdim=True)
+        r = (variance + layer_eps).rsqrt()
+        a, b, beta = (value.flatten(2).double() for value in (a, b, beta))
+        factor = a + b * r * deviation
+        ctx.save_for_backward(z, deviation, apart, r, b, factor)
+        return torch.addcmul((beta + b * r * apart).float(), z, factor.float()).view(x.shape)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, ...]:
+        z, deviation, apart, r, b, factor = ctx.saved_tensors
+        (n, channels, pixels), g = z.shape, slope.flatten(2)
+        total = g.sum(dim=2, keepdim=True).double()
+        along = (g.reshape(-1, 1, pixels) @ z.view(-1, pixels, 1)).view(n, channels, 1).double()
+        of_b = deviation * along + apart * total
+        of_variance = -0.5 * r.pow(3) * (b * of_b).sum(dim=1, keepdim=True) / channels
+        of_deviation = b * r * along + 2 * deviation * of_variance
+        of_apart = b * r * total + 2 * apart * of_variance
+        of_mean = of_apart - of_apart.mean(dim=1, keepdim=True)
+        steep = factor / deviation
+        found = torch.addcmul(((of_mean - steep * total) / pixels).float(), g, steep.float())
+        found.addcmul_(z, ((of_deviation - steep * along) / pixels).float())
+        slopes = (along, r * of_b, total)
+        shaped = [value[..., None].sum_to_size(shape).float() for value, shape in zip(slopes, ctx.shapes, strict=True)]
+        return found.view(slope.shape), *shaped, None, None
 
 
 class AdaLIN(nn.Module):
@@ -63,8 +105,7 @@ class AdaLIN(nn.Module):
         self.rho = nn.Parameter(torch.full((1, channels, 1, 1), 0.9))
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        y = layer_instance(x, self.rho)
-        return (y * gamma.float()[:, :, None, None] + beta.float()[:, :, None, None]).to(x.dtype)
+        return layer_instance(x, self.rho, gamma[:, :, None, None], beta[:, :, None, None]).to(x.dtype)
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -82,7 +123,7 @@ class LIN(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (layer_instance(x, self.rho) * self.gamma.float() + self.beta.float()).to(x.dtype)
+        return layer_instance(x, self.rho, self.gamma, self.beta).to(x.dtype)
 
     @torch.no_grad()
     def clamp(self) -> None:
