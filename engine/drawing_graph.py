@@ -27,6 +27,7 @@ from livetoon.errors import ModelError
 from trainer.networks.branches import Branched
 
 HEADS = ("gap_fc.", "gmp_fc.")  # of a CAM: a row for each group, where a network tells groups apart there
+OWN = ("drawing_graph", "rewrite", "trace")  # files that decide a trace, beside the networks
 ALONE = "person"  # the one group of a network that is traced
 
 
@@ -106,6 +107,7 @@ def _trace(network: Branched, size: int, batch: int) -> ModelProto:
     weights = network.state_dict()
     crops = torch.zeros(batch, 3, size, size)
     model = traced(_Weightless(network, list(weights)), [crops, *weights.values()], ["crop", *weights], batch)
+    rewrite.plain_lerps(model)
     if any(node.op_type == "GroupNormalization" for node in model.graph.node):
         raise ModelError(
             f"network {network.network_name}: its export holds a GroupNormalization, which engines compute wrongly; "
@@ -115,7 +117,7 @@ def _trace(network: Branched, size: int, batch: int) -> ModelProto:
 
 
 def _code() -> str:
-    """Hash of what decides a trace: the networks, this file and the exporter's options."""
+    """Hash of what decides a trace: the networks and how we export them."""
     folder = Path(trainer.networks.__file__).parent
-    files = [*sorted(folder.glob("*.py")), Path(__file__), Path(__file__).with_name("trace.py")]
+    files = [*sorted(folder.glob("*.py")), *(Path(__file__).with_name(f"{name}.py") for name in OWN)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

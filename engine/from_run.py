@@ -29,7 +29,7 @@ from livetoon.files import sha256, user_folder
 
 log = logging.getLogger(__name__)
 
-EXPORTER = 1  # to be raised when the same weights give other graphs
+EXPORTER = 2  # to be raised when the same weights give other graphs
 AVERAGED = "ema.safetensors"
 NEWEST = ("last", ".last.old")  # of RUN/checkpoints; between two renames of a save only the second is there
 RENAMED_WITHIN_S, AGAIN_AFTER_S = 2.0, 0.02

@@ -79,6 +79,46 @@ def unshuffle_into_convolution(model: ModelProto) -> None:
         model.graph.node.remove(node)
 
 
+def plain_lerps(model: ModelProto) -> None:
+    """Let every torch.lerp be (1 - weight) start + weight end, in place.
+
+    Exported, it chooses by weight < 0.5 between start + weight (end - start) and end - (1 - weight)(end - start): the
+    same number. Where both ends are Gemms, OpenVINO 2026.4 ends the process as it compiles either of these.
+    """
+    graph = model.graph
+    for choice in [node for node in graph.node if node.op_type == "Where"]:
+        plain = _producer(model, choice.input[1])
+        weighed = _producer(model, plain.input[1]) if plain is not None and plain.op_type == "Add" else None
+        apart = _producer(model, weighed.input[1]) if weighed is not None and weighed.op_type == "Mul" else None
+        if apart is None or apart.op_type != "Sub" or apart.input[1] != plain.input[0]:
+            continue
+        (end, start), weight, made = apart.input, weighed.input[0], choice.output[0]
+        one, rest, first, second = (f"{made}.{part}" for part in ("one", "rest", "first", "second"))
+        graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), one))
+        nodes = [
+            helper.make_node("Sub", [one, weight], [rest], name=rest),
+            helper.make_node("Mul", [start, rest], [first], name=first),
+            helper.make_node("Mul", [end, weight], [second], name=second),
+            helper.make_node("Add", [first, second], [made], name=choice.name),
+        ]
+        place = list(graph.node).index(choice)
+        graph.node.remove(choice)
+        for offset, node in enumerate(nodes):
+            graph.node.insert(place + offset, node)
+    _drop_unused(model)
+
+
+def _drop_unused(model: ModelProto) -> None:
+    """Remove nodes whose results nothing reads, in place."""
+    wanted, kept = {end.name for end in model.graph.output}, []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+
+
 def clean(model: ModelProto, name: str) -> ModelProto:
     """The same graph without what depends on the exporting machine: traces, comments, unused constants, shapes."""
     graph = model.graph
