@@ -1,10 +1,9 @@
-"""Runs of the live generator through the door that users use: resume, kill, Ctrl-C, bad options, bad data."""
+"""Runs of the live generator through the door that users use: resume, kill, bad options, bad data."""
 
 import importlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -93,27 +92,6 @@ def test_a_run_killed_while_it_works_goes_on_to_the_same_bits(whole, pairs, tmp_
     for name, tensors in weights(whole).items():
         for key, value in weights(out)[name].items():
             assert value.equal(tensors[key]), (name, key)
-
-
-def test_ctrl_c_saves_and_says_how_to_go_on(pairs, tmp_path):
-    out = tmp_path / "stopped"
-    process = start(command(pairs, out, "--set", "stage1_steps=100000"))
-    wait_for(out / "checkpoints" / "last" / "state.json", process)
-    process.send_signal(signal.SIGINT)
-    printed = process.communicate(timeout=60)[1]
-    assert "--resume goes on" in printed
-    assert json.loads((out / "checkpoints" / "last" / "state.json").read_text())["step"] > 0
-
-
-def test_two_runs_in_one_folder_are_refused(pairs, tmp_path, capsys):
-    out = tmp_path / "twice"
-    first = start(command(pairs, out, "--set", "stage1_steps=100000"))
-    wait_for(out / "checkpoints" / "last" / "state.json", first)
-    code = run.main(command(pairs, out, "--resume"))
-    first.kill()
-    first.wait()
-    assert code == 1
-    assert "another run writes there" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
