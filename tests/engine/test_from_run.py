@@ -69,6 +69,22 @@ def run_like(out: Path, seed: int) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory) -> Path:
+    """A cache in which the network of `random_file` is traced already: seconds that each test would take again."""
+    folder = tmp_path_factory.mktemp("traces")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIVETOON_CACHE", str(folder))
+        from_run.playable(random_file(folder / "first.safetensors", 9))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def traced(own_cache, traces) -> None:
+    for file in traces.glob("trace-*.cache"):
+        shutil.copy(file, own_cache)
+
+
 def worst_db(runner, generator) -> float:
     x = export.proof_crops(SIZE)[:2]
     expected = export.drawn(generator, torch.from_numpy(x), runner.spec.group).numpy()
