@@ -82,6 +82,7 @@ def restore(folder: Path, parts: Parts) -> dict:
         tensors = _tensors(path)
         try:
             optimizer.load_state_dict(_unflatten(tensors, state["optimizers"][name]))
+            _follow_layout(optimizer)
         except (KeyError, TypeError, ValueError):
             raise ModelError(f"{path}: not the optimizer's state of this checkpoint") from None
     path = folder / "extra.safetensors"
@@ -171,6 +172,15 @@ def _flatten(state: dict) -> tuple[dict[str, Tensor], dict]:
     slots = state["state"].items()
     tensors = {f"{index}.{name}": value.contiguous() for index, slot in slots for name, value in slot.items()}
     return tensors, state["param_groups"]
+
+
+def _follow_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay each moment out in memory as its parameter is (files hold them contiguous): fused optimizers walk both side
+    by side and would mix them up."""
+    for parameter, slot in optimizer.state.items():
+        for name, value in slot.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slot[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _unflatten(tensors: dict[str, Tensor], groups: list[dict]) -> dict:

@@ -18,7 +18,7 @@ import numpy as np
 
 from livetoon.errors import DataError
 from trainer.data import POINTS, aligned
-from trainer.pictures import pictures, read
+from trainer.pictures import pictures, read, resized
 
 PUBLIC = {"A": "photo", "B": "cartoon"}
 VALIDATION_SHARE, VALIDATION_MOST = 10, 50  # a tenth of a set, at most 50, tells which checkpoint is the best
@@ -40,6 +40,7 @@ class Collected:
 
     train: dict[str, Unpaired]
     validation: dict[str, Unpaired]
+    spared: tuple[str, ...] = ()  # groups whose validation pictures do not train; small ones cannot spare any
 
 
 def collect(
@@ -77,8 +78,9 @@ def collect(
             if name in train:
                 train[name].photo.append(photo)
                 train[name].points.append(None)
+    spared = tuple(group for group, kept in validation.items() if kept.photo and kept.cartoon)
     _complete(train, validation, needed, folders, {name for name, _, _ in places})
-    return Collected(train, validation)
+    return Collected(train, validation, spared)
 
 
 def _places(folder: Path, groups: Sequence[str]) -> list[tuple[str, str, Path]]:
@@ -124,7 +126,7 @@ def _decoded(path: Path, size: int, points: dict[str, np.ndarray]) -> tuple[np.n
     marks = points.get(path.name)
     if marks is not None:
         marks = marks * np.tile([size / width, size / height], len(POINTS)).astype(np.float32)
-    return (read(path, size) if (height, width) != (size, size) else picture), marks
+    return resized(picture, size), marks
 
 
 def _complete(train, validation, needed, folders, seen) -> None:

@@ -115,4 +115,6 @@ def _take(module: nn.Module, state: dict, file: Path, strict: bool = True) -> No
     try:
         module.load_state_dict(state, strict=strict)
     except RuntimeError as error:
-        raise TrainingError(f"--init {file}: of another size than the preset's network (--set width, light)") from error
+        raise TrainingError(
+            f"--init {file}: of another size than the preset's network (--set width, blocks, heads or light)"
+        ) from error

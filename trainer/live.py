@@ -17,8 +17,11 @@ WARM_UP_STEPS = 100
 class LiveLearner:
     """See learner.Learner. learned: groups whose branches had learned before this run."""
 
-    def __init__(self, trainer: Trainer, data: dict[str, Group]):
-        self.trainer, self.preset = trainer, trainer.preset
+    def __init__(self, trainer: Trainer, data: dict[str, Group], device: torch.device | str = "cpu"):
+        self.trainer, self.preset, self.device = trainer, trainer.preset, torch.device(device)
+        for network in (trainer.generator, trainer.ema, trainer.features):
+            if network is not None:
+                network.to(self.device)
         self.sampler = Sampler(data, trainer.preset)
 
     def stages(self) -> list[tuple[int, int]]:
@@ -44,7 +47,7 @@ class LiveLearner:
         rate = learning_rate(peak, step, steps, preset.decay_share)
         decay = min(preset.ema, (step + 1) / (step + 10)) if stage == 1 else preset.ema
         corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
-        return self.trainer.step(batches, rate, decay, corner)
+        return self.trainer.step({g: batch.to(self.device) for g, batch in batches.items()}, rate, decay, corner)
 
     def advice(self) -> list[str]:
         return []
@@ -64,11 +67,12 @@ class LiveLearner:
         """Input, drawing on white and alpha of a fixed batch, side by side."""
         columns = []
         for group, batch in self.sampler.batches(stage, 1 << 30).items():
+            batch = batch.to(self.device)
             drawn = self.trainer.ema(batch.photo, group)
             laid = drawn[:, 3:] * drawn[:, :3] + (1 - drawn[:, 3:])
             for triple in zip(batch.photo, laid, drawn[:, 3:].expand_as(laid) * 2 - 1, strict=True):
                 columns.append(torch.cat(list(triple), dim=1))
-        whole = torch.cat(columns, dim=2).clamp(-1, 1)
+        whole = torch.cat(columns, dim=2).clamp(-1, 1).cpu()
         return ((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
     def validate(self, stage: int, step: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ section 4.1): the rare groups' losses stop at the trunk, whose parameters they s
 """
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,11 @@ class Batch:
     alpha: Tensor
     clean: Tensor | None = None
     motion: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        tensors = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Batch(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 class Trainer:

@@ -104,6 +104,12 @@ class Loggers:
                 del self._sinks[name]
 
 
+def check_names(names: Sequence[str]) -> None:
+    """UsageError for a logger that is unknown."""
+    if unknown := [name for name in names if name not in _SINKS]:
+        raise UsageError(f"--log {unknown[0]}: unknown, expected one of {', '.join(_SINKS)}, or none")
+
+
 def open_loggers(names: Sequence[str], run: Path, config: dict) -> Loggers:
     """Open the loggers `names` of a run with its configuration; `csv` is always among them.
 
@@ -111,9 +117,8 @@ def open_loggers(names: Sequence[str], run: Path, config: dict) -> Loggers:
     install) and one that cannot be opened.
     """
     sinks: dict[str, Sink] = {}
+    check_names(names)
     for name in dict.fromkeys(["csv", *names]):
-        if name not in _SINKS:
-            raise UsageError(f"logger {name!r} is unknown: expected one of {', '.join(_SINKS)}")
         try:
             sinks[name] = _SINKS[name](run, config)
         except ImportError as error:

@@ -127,6 +127,8 @@ def _stage(run: Run, stage: int, first: int, steps: int, asked: Callable[[], boo
             log.warning(sentence)
         stopping = asked()
         last = step + 1 == steps or stopping
+        if step == first:
+            log.info("the first step is taken; figures follow every %d steps", LOG_EVERY)
         if (step + 1) % LOG_EVERY == 0 or last:
             run.note(stage, step + 1, steps)
         if found := learner.validate(stage, step + 1):

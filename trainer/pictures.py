@@ -47,10 +47,19 @@ def read(path: Path, size: int | None = None) -> np.ndarray:
         raise DataError(f"{path}: {error}") from None
     except Exception as error:  # a broken file makes decoders raise nearly any class
         raise DataError(f"{path}: {_explained(path, error)}") from None
-    if size and picture.shape[:2] != (size, size):
-        shrinks = max(picture.shape[:2]) > size
-        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return picture
+    return resized(picture, size) if size else picture
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3), itself where it is that large.
+
+    >>> resized(np.zeros((4, 6, 3), np.uint8), 2).shape
+    (2, 2, 3)
+    """
+    if picture.shape[:2] == (size, size):
+        return picture
+    shrinks = max(picture.shape[:2]) > size
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def _upright(image: Image.Image) -> Image.Image:

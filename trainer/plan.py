@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from trainer.initial import branched_network, check_names
 from trainer.presets import Live, Preset, Translation
-from trainer.step import DOMAINS
 from trainer.translation import build_generator, build_judges
 
 FLOAT = 4  # bytes
@@ -63,16 +62,17 @@ def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[floa
     if preset.own:
         counted["generator, each group"] = branch
     # Spectral norm's first vectors cannot be drawn on the meta device without loading torch's compiler, for seconds.
-    judges = {domain: build_judges(preset, domain) for domain in DOMAINS}
-    counted |= {f"{name} of {domain}s": _count(judge) for domain in DOMAINS for name, judge in judges[domain].items()}
+    judges = build_judges(preset, "cartoon")
+    counted |= {f"{name} of each domain": _count(judge) for name, judge in judges.items()}
     whole = _count(generator) + branch * (len(preset.groups) - 1)
-    counted["all that learn"] = 2 * whole + sum(_count(judge) for each in judges.values() for judge in each.values())
+    counted["all that learn"] = 2 * (whole + sum(_count(judge) for judge in judges.values()))
     pictures = torch.empty(1, 3, preset.size, preset.size, device="meta")
     drawn = _cost(generator, pictures, preset.groups[0])
-    judged = [_cost(judge.to("meta"), pictures) for judge in judges["cartoon"].values()]
+    judged = [_cost(judge.to("meta"), pictures) for judge in judges.values()]
     # 6 generator passes and, for both domains, 3 of each judge; a backward pass costs about two forward ones.
     operations = 3 * (6 * drawn.operations + 6 * sum(each.operations for each in judged))
-    batches = [preset.batch * (len(preset.groups) if kind == "each" else 1) for kind in _samplings(preset)]
+    samplings = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
+    batches = [preset.batch * (len(preset.groups) if kind == "each" else 1) for kind in samplings]
     kept = 2 * drawn.kept + sum(each.kept for each in judged)  # a fake and its reconstruction at a time
     if preset.checkpointing:
         kept *= 0.35  # what stays is what passes between the parts, and one part at a time
@@ -82,12 +82,8 @@ def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[floa
     return (
         counted,
         weights + averages + max(batches) * kept * scale,
-        tuple(count * preset.accumulate * operations for count in batches),
+        (*(count * preset.accumulate * operations for count in batches), 0.0)[:2],
     )
-
-
-def _samplings(preset: Translation) -> tuple[str, str]:
-    return preset.stage1_sampling, preset.stage2_sampling
 
 
 def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:

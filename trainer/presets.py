@@ -112,6 +112,10 @@ class Translation(Preset):
     ada: bool = _help("adaptive discriminator augmentation on both domains", False)
     ada_target: float = _help("mean sign of the discriminator on real pictures that it holds", 0.6)
     ada_kimg: float = _help("thousands of real pictures for strength 0 to 1", 500.0)
+    ada_interval: int = _help("real pictures between two adjustments", 256)
+    ada_blit: bool = _help("flips, quarter turns and whole shifts are among what it does", True)
+    ada_geometry: bool = _help("so are zooms, rotations and fractional shifts", True)
+    ada_colour: bool = _help("so are brightness, contrast, hue and saturation", True)
     ema: float = _help("decay of the averaged generators, 0: none", 0.999)
     bf16: bool = _help("autocast to bfloat16; statistics stay in float32", False)
     compile: bool = _help("torch.compile the generators' parts", False)
@@ -124,7 +128,7 @@ _FEW_SHOT_OWN = ("stem", "hourglass1", "hourglass4", "out")
 _PAPER = "arXiv 2007.13332"
 _P2C = {"cycle": 50.0, "face_id": 1.0}
 _F2W = {
-    **_U_GAT_IT, "stage1_steps": 200_000, "jitter": False, "group": 1.0, "group_form": "entropy",
+    **_U_GAT_IT, "light": False, "stage1_steps": 200_000, "jitter": False, "group": 1.0, "group_form": "entropy",
     "group_domains": ("cartoon",),
 }  # fmt: skip
 _CYCLEGAN = {
@@ -195,6 +199,7 @@ PRESETS: dict[str, Preset] = {
 # Where the published program differs from its paper and runs: what `--as-published` sets.
 _ORDER = {"discriminators_first": True}
 AS_PUBLISHED: dict[str, dict] = {
+    "cyclegan": {},
     "photo2cartoon": _ORDER,
     "photo2cartoon-full": _ORDER,
     "ugatit-light": _ORDER,
@@ -211,9 +216,12 @@ CHOICES = {
     "schedule": ("half", "constant"), "pairing": ("random", "index"), "variant": ("cyclegan", "ece285"),
 }  # fmt: skip
 AT_LEAST_ONE = (
-    "batch", "basic_batch", "rare_batch", "accumulate", "heads", "keypoint_every", "keypoint_batch", "width",
-    "judge_width",
+    "batch", "basic_batch", "rare_batch", "accumulate", "ada_interval", "heads", "keypoint_every", "keypoint_batch",
+    "width", "judge_width",
 )  # fmt: skip
+
+
+LIMITS = {"ema": 0.99999, "beta1": 0.999, "ada_target": 1, "unpaired_share": 1, "decay_share": 1}
 
 
 def fields(preset: Preset) -> dict[str, dataclasses.Field]:
@@ -286,6 +294,9 @@ def _check(preset: Preset) -> None:
             raise UsageError(f"--set size={preset.size}: expected 4k + 2, at least 34, with keypoint_pads")
     elif preset.size < 32 or preset.size % 16:
         raise UsageError(f"--set size={preset.size}: expected a multiple of 16, at least 32")
+    for name, most in LIMITS.items():
+        if getattr(preset, name, 0) > most:
+            raise UsageError(f"--set {name}={getattr(preset, name):g}: expected at most {most:g}")
     if isinstance(preset, Translation):
         _check_translation(preset)
 
@@ -306,6 +317,18 @@ def _check_translation(preset: Translation) -> None:
             )
     if set(preset.group_domains) - {"cartoon", "photo"}:
         raise UsageError(f"--set group_domains={','.join(preset.group_domains)}: expected cartoon, photo or both")
+    several = {"each", "turns"} & {preset.stage1_sampling, preset.stage2_sampling if preset.stage2_steps else ""}
+    if preset.group and (preset.network == "cyclegan" or not several):
+        why = "its discriminators have no group head" if several else "no step of it knows the groups apart"
+        raise UsageError(f"--group-loss, --set group: preset {preset.name} cannot weigh it, {why}; leave it out")
+    if preset.own and "mixed" in (preset.stage1_sampling, preset.stage2_sampling.partition("-")[0]) and not several:
+        raise UsageError("--set own: mixed groups cannot have parts of their own; leave own empty")
+    if preset.keypoint and preset.jitter:
+        raise UsageError("--set jitter=on: a random crop would move the points of the keypoint loss; leave it off")
+    if preset.keypoint_pads and preset.network != "ugatit":
+        raise UsageError(f"--set keypoint_pads=on: {preset.network} has no such decoder, only ugatit")
+    if preset.ada and preset.ada_kimg <= 0:
+        raise UsageError("--set ada_kimg=0: expected more than 0")
     if preset.heads not in (1, len(preset.groups)):
         raise UsageError(f"--set heads={preset.heads}: expected 1 or the number of groups, {len(preset.groups)}")
     rare = {preset.stage1_sampling} | ({preset.stage2_sampling} if preset.stage2_steps else set())

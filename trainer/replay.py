@@ -37,6 +37,7 @@ MOVED = 1e-4  # adversarial terms of G stand behind one step of D
 SECOND = 1e-3  # values of the second step stand behind one step of everything
 GRADIENT = 5e-3  # of the norm of the gradient
 LATER = 0.1  # the same in the second step: Adam's first move is a sign, and where a gradient is nothing so is the sign
+PICTURES = re.compile(r"input/(step\d+/)?(real_[AB]|images_[12])")
 NOISE, MOST = 3.0, 5.0  # a tolerance grows to so many times our own rounding, and by no more than so many times
 STALE = "grad/step{n}/Gspecific/"  # taken on a graph whose weights had moved: a published fault
 
@@ -52,7 +53,7 @@ def check_reference(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], 
     if all(allowed is None or difference <= allowed for _, difference, allowed in rows):
         return rows
     # What one rounding of the pictures moves in our own step says how much of a difference is chance.
-    nudged = {key: _nudged(value) if key.startswith("input/real") else value for key, value in tensors.items()}
+    nudged = {key: _nudged(value) if PICTURES.fullmatch(key) else value for key, value in tensors.items()}
     noise = {name: moved for name, moved, _ in _Replay(nudged | replay.found, metadata, folder).rows()}
     return [
         (name, difference, None if allowed is None else max(allowed, min(NOISE * noise[name], MOST * allowed)))
@@ -128,8 +129,7 @@ class _Replay:
     def _network(self, name: str) -> nn.Module:
         prefix = f"weights/{name}/"
         keys = [key for key in self.tensors if key.startswith(prefix)]
-        scale = json.loads(self.metadata.get("scale", "{}"))
-        tensors = {key.removeprefix(prefix): self.tensors[key].float() * scale.get(key, 1) for key in keys}
+        tensors = {key.removeprefix(prefix): self.tensors[key].float() for key in keys}
         self.left -= set(keys)
         shapes = {key: value.shape for key, value in tensors.items()}
         size = self._input("real_A", "images_1", "step1/real_A").shape[-1]
@@ -146,6 +146,7 @@ class _Replay:
     def _input(self, *names: str) -> Tensor:
         for name in names:
             if f"input/{name}" in self.tensors:
+                self.left.discard(f"input/{name}")
                 return self.tensors[f"input/{name}"]
         raise ModelError(f"input/{names[0]} is missing")
 
@@ -266,15 +267,14 @@ class _Replay:
         networks = self.step.networks
         names = list(networks.to_cartoon.groups)
         if f"input/{self.number}/group" in self.tensors:
-            row = int(self.tensors[f"input/{self.number}/group"])
+            row = int(self._input(f"{self.number}/group"))
             count = next(iter(networks.judges["cartoon"].values())).settings["groups"]
             for net in (networks.to_cartoon, networks.to_photo):
                 net.groups = tuple(str(index) for index in range(count))  # the network knows no branches: names alone
             names = [str(row)] * len(photo)
         elif len(names) != len(photo):
             names = names[:1] * len(photo)
-        points = self.tensors.get("input/keypoints")
-        self.left -= {key for key in self.left if key.startswith("input/")}
+        points = self._input("keypoints") if self.step.rules.keypoint else None
         return Pictures(photo, cartoon, names, points)
 
     def gradients(self, move: str, networks: Networks) -> None:

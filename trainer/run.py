@@ -124,8 +124,13 @@ def _run(options) -> None:
 
         return print(describe(preset))
     inputs = Inputs(tuple(options.data), tuple(options.photos), options.masks, options.points, options.face_id)
+    from trainer.loggers import check_names
+
     loggers = [name for name in options.log.split(",") if name and name != "none"]
     _check_inputs(preset, inputs, options.no_face_id)
+    check_names(loggers)
+    if options.init is not None and not options.init.exists():
+        raise UsageError(f"--init {options.init}: no such file or folder")
     if options.out is None:
         raise UsageError("--out: name a folder for the run")
     if options.devices < 1 or options.nodes < 1:
@@ -155,6 +160,9 @@ def _preset(options) -> Preset:
 def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
     if not inputs.data:
         raise UsageError(NO_DATA)
+    for option, path in (("--face-id", inputs.face_id), ("--points", inputs.points), ("--masks", inputs.masks)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{option} {path}: no such file")
     if inputs.masks and not isinstance(preset, Live):
         raise UsageError(f"--masks: preset {preset.name} learns no alpha; leave it out")
     if isinstance(preset, Live):
@@ -164,6 +172,10 @@ def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
         return
     if no_face_id and inputs.face_id:
         raise UsageError("--no-face-id: clashes with --face-id; give one of them")
+    if inputs.face_id and not preset.face_id:
+        raise UsageError(f"--face-id: preset {preset.name} has no such loss; leave it out, or --set face_id=1")
+    if inputs.points and not preset.keypoint:
+        raise UsageError(f"--points: preset {preset.name} has no such loss; leave it out")
     if preset.face_id and not inputs.face_id:
         raise UsageError(
             f"--face-id: preset {preset.name} weighs how alike faces stay; name a recognition network (photo2cartoon's "
@@ -264,7 +276,7 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     for group, found in pictures.items():
         _say(group, f"{len(found.photos)} pairs, {len(found.unpaired)} photos without a drawing")
     features = FeatureNetwork() if preset.feature else None
-    return LiveLearner(Trainer(generator, preset, features, config["learned"]), pictures)
+    return LiveLearner(Trainer(generator, preset, features, config["learned"]), pictures, parallel.device)
 
 
 def _translation(preset: Translation, inputs: Inputs, init: Path | None, config: dict, parallel):
@@ -289,8 +301,7 @@ def _translation(preset: Translation, inputs: Inputs, init: Path | None, config:
     judge = open_features(device=parallel.device) if preset.validate_every else None
     if judge is not None:
         config["metric_features"] = judge.name
-    features = (lambda: judge) if judge is not None else None
-    learner = TranslationLearner(preset, found, face_id, features, parallel, config["learned"])
+    learner = TranslationLearner(preset, found, face_id, judge, parallel, config["learned"])
     if preset.keypoint and not learner.sampler.with_points():
         raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")
     if init is not None:

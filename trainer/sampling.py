@@ -1,10 +1,10 @@
 """Which pictures a training step sees. Every choice follows from (seed, stage, step, position): nothing is kept."""
 
-import cv2
 import numpy as np
 import torch
 
 from trainer.collect import Unpaired
+from trainer.pictures import resized
 from trainer.presets import Translation
 from trainer.step import Pictures
 
@@ -80,17 +80,22 @@ class Sampler:
         return sum(marks is not None for marks in self.data[self.preset.groups[0]].points)
 
 
-def needed_pools(preset: Translation) -> list[tuple[str, ...]]:
-    """What the steps draw their pictures from: groups that are seen by themselves, and groups that are mixed. Each pool
-    must have photos and drawings; of mixed groups, any may have none."""
+def stage_pools(preset: Translation, stage: int) -> list[tuple[str, ...]]:
+    """What a stage's steps draw their pictures from: groups that are seen by themselves, and groups that are mixed."""
     basic, *rare = preset.groups
     alone = [(group,) for group in preset.groups]
     pools = {
         "basic": alone[:1], "each": alone, "turns": alone, "mixed": [(basic, *rare)], "mixed-rare": [tuple(rare)],
         "rare": alone[1:2],
     }  # fmt: skip
-    kinds = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
-    return list(dict.fromkeys(pool for kind in kinds for pool in pools[kind]))
+    return pools[preset.stage1_sampling if stage == 1 else preset.stage2_sampling]
+
+
+def needed_pools(preset: Translation) -> list[tuple[str, ...]]:
+    """The pools of every stage that there is. Each must have photos and drawings; of mixed groups, some may have
+    none."""
+    stages = [1, 2] if preset.stage2_steps else [1]
+    return list(dict.fromkeys(pool for stage in stages for pool in stage_pools(preset, stage)))
 
 
 def decoded_size(preset: Translation) -> int:
@@ -100,9 +105,7 @@ def decoded_size(preset: Translation) -> int:
 
 def network_input(pictures: list[np.ndarray], size: int) -> torch.Tensor:
     """(S, S, 3) uint8 RGB of any side -> (N, 3, size, size) float32 in [-1, 1]."""
-    return _tensor(
-        [cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) if len(p) != size else p for p in pictures]
-    )
+    return _tensor([resized(picture, size) for picture in pictures])
 
 
 def _tensor(pictures: list[np.ndarray]) -> torch.Tensor:

@@ -101,12 +101,12 @@ class Step:
         self.reduce = reduce or (lambda parameters: None)
         self.pool = pool or (lambda domain, fake: fake)
         self.figures: dict[str, float] = {}
-        self._apart: list[Tensor] = []
+        self._apart: dict[nn.Parameter, Tensor] = {}
         self.seen: dict[str, Tensor] = {}  # each domain's first judge on the real pictures, for ADA
 
     def __call__(self, micro_batches: Sequence[Pictures]) -> dict[str, float]:
         """Move everything once by the mean of the micro-batches' gradients; returns the unweighted terms."""
-        self.figures = {}
+        self.figures, self.seen = {}, {}
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         for pictures in micro_batches:
@@ -115,9 +115,9 @@ class Step:
         if not self.rules.discriminators_first:
             self.move("discriminators")
         if self.rules.keypoint_apart:
-            for parameter, slope in zip(self._apart_parameters(), self._apart, strict=True):
-                parameter.grad = slope
-            self._apart = []
+            for parameter, slope in self._apart.items():
+                parameter.grad = torch.empty_like(parameter).copy_(slope)
+            self._apart = {}
             self.move("keypoint")
         return dict(self.figures)
 
@@ -126,9 +126,9 @@ class Step:
         for domain in DOMAINS:
             with self._precision():
                 fake = self._draw(domain, self._of(pictures, _other(domain)), pictures.groups)
-                judged = self._discriminate(domain, pictures, fake.image.detach())
+                judged = self._discriminate(domain, pictures, fake.image.detach(), share)
                 if domain == "cartoon":
-                    self._movement(pictures.photo, fake.image.detach().float())
+                    self._movement(pictures.photo, fake.image.detach().float(), share)
             self._backward("discriminators", judged, pictures, share, self._judges(domain))
             if self.rules.discriminators_first:
                 self.move("discriminators")
@@ -158,7 +158,7 @@ class Step:
 
     # The terms, one value for each picture.
 
-    def _discriminate(self, domain: str, pictures: Pictures, fake: Tensor) -> dict[str, Tensor]:
+    def _discriminate(self, domain: str, pictures: Pictures, fake: Tensor, share: float) -> dict[str, Tensor]:
         real, fake = self._of(pictures, domain), self.pool(domain, fake)
         augment = self.networks.augment.get(domain, lambda x: x)
         terms = {}
@@ -174,8 +174,10 @@ class Step:
             if self.rules.group and domain in self.rules.group_domains:
                 terms[f"D/{domain}/{name}/group"] = self._group(on_real, pictures)
             if index == 0:
-                self.seen[domain] = on_real.logit.detach()
-                self._accuracy(domain, on_real.logit, on_fake.logit)
+                judged = on_real.logit.detach()
+                self.seen[domain] = torch.cat([self.seen[domain], judged]) if domain in self.seen else judged
+                self._count(f"{domain}/d_real_accuracy", (judged > 0.5).float().mean(), share)
+                self._count(f"{domain}/d_fake_accuracy", (on_fake.logit <= 0.5).float().mean(), share)
         return terms
 
     def _cycle(self, domain: str, pictures: Pictures, fake: Drawing) -> dict[str, Tensor]:
@@ -199,7 +201,8 @@ class Step:
             back = self._draw(source, fake.image, pictures.groups).image
             terms[f"G/{source}/cycle"] = losses.distance(back, real)
             if rules.keypoint and source == "photo":
-                found = self.networks.keypoints(back.float())
+                with self._exact():  # bfloat16 knows pixels to the half
+                    found = self.networks.keypoints(back.float())
                 terms["keypoint"] = losses.keypoint_square(found, pictures.points)
         return terms
 
@@ -220,9 +223,10 @@ class Step:
         return form(verdict.groups, rows)
 
     def _same_face(self, real: Tensor, fake: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = self.networks.face_id(real.float())
-        return 1 - (self.networks.face_id(fake.float()) * wanted).sum(dim=1)
+        with self._exact():
+            with torch.no_grad():
+                wanted = self.networks.face_id(real.float())
+            return 1 - (self.networks.face_id(fake.float()) * wanted).sum(dim=1)
 
     # Which picture moves which parameter.
 
@@ -277,11 +281,12 @@ class Step:
         """Keep the keypoint loss's gradients for its own optimizer."""
         value = self._mean("keypoint", values, pictures)
         self._note({"keypoint": value}, share)
-        slopes = torch.autograd.grad(value * share, self._apart_parameters(), retain_graph=True)
-        self._apart = [a + b for a, b in zip(self._apart, slopes, strict=True)] if self._apart else list(slopes)
-
-    def _apart_parameters(self) -> list[nn.Parameter]:
-        return [p for group in self.optimizers["keypoint"].param_groups for p in group["params"]]
+        moved = [p for group in self.optimizers["keypoint"].param_groups for p in group["params"] if p.requires_grad]
+        loss = self.rules.keypoint * share * value
+        slopes = torch.autograd.grad(loss, moved, retain_graph=True, allow_unused=True)
+        for parameter, slope in zip(moved, slopes, strict=True):
+            if slope is not None:  # another group's branch has none
+                self._apart[parameter] = self._apart.get(parameter, 0) + slope
 
     def _mean(self, name: str, values: Tensor, pictures: Pictures) -> Tensor:
         return (values * self._weigh(name, pictures, values.device)).sum()
@@ -293,14 +298,13 @@ class Step:
                 raise TrainingError(f"loss term `{name}` is {value}: the last checkpoint is kept; lower the rate")
             self.figures[name] = self.figures.get(name, 0.0) + value * share
 
-    def _accuracy(self, domain: str, real: Tensor, fake: Tensor) -> None:
-        for name, right in (("real", real > 0.5), ("fake", fake <= 0.5)):
-            self.figures[f"{domain}/d_{name}_accuracy"] = right.float().mean().item()
+    def _count(self, name: str, value: Tensor, share: float) -> None:
+        self.figures[name] = self.figures.get(name, 0.0) + value.item() * share
 
-    def _movement(self, photo: Tensor, drawn: Tensor) -> None:
+    def _movement(self, photo: Tensor, drawn: Tensor, share: float) -> None:
         """How far the drawings are from their photos (in [0, 1]) and from each other: both are small in a collapse."""
-        self.figures["change"] = ((drawn - photo).abs().mean() / 2).item()
-        self.figures["output_variance"] = drawn.var().item()
+        self._count("change", (drawn - photo).abs().mean() / 2, share)
+        self._count("output_variance", drawn.var(), share)
 
     def _judges(self, domain: str) -> list[nn.Parameter]:
         return [p for judge in self.networks.judges[domain].values() for p in judge.parameters() if p.requires_grad]
@@ -310,8 +314,13 @@ class Step:
         return [p for network in both for p in network.parameters() if p.requires_grad]
 
     def _precision(self):
-        device = next(self.networks.to_cartoon.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16) if self.bf16 else nullcontext()
+        return torch.autocast(self._device(), torch.bfloat16) if self.bf16 else nullcontext()
+
+    def _exact(self):
+        return torch.autocast(self._device(), enabled=False)
+
+    def _device(self) -> str:
+        return next(self.networks.to_cartoon.parameters()).device.type
 
     @staticmethod
     def _of(pictures: Pictures, domain: str) -> Tensor:

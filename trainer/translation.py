@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,8 +17,9 @@ from trainer.collect import VALIDATION_MOST, Collected
 from trainer.networks import build
 from trainer.networks.branches import Branched
 from trainer.parallel import Parallel
+from trainer.pictures import resized
 from trainer.presets import Translation
-from trainer.sampling import Sampler, network_input
+from trainer.sampling import Sampler, network_input, stage_pools
 from trainer.step import DOMAINS, Networks, Pictures, Rules, Step
 from trainer.watch import Watch
 
@@ -94,8 +96,9 @@ def rules(preset: Translation, stage: int) -> Rules:
 class TranslationLearner:
     """See learner.Learner.
 
-    face_id: pictures -> unit vectors, where the preset weighs it. features: opens the network that judges, called
-    when the first validation is due. learned: groups whose branches had learned before this run.
+    face_id: pictures -> unit vectors, where the preset weighs it. features: the network that judges
+    (metrics.open_features); without it nothing is validated. learned: groups whose branches had learned before this
+    run.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class TranslationLearner:
         preset: Translation,
         data: Collected,
         face_id: Callable[[Tensor], Tensor] | None = None,
-        features: Callable[[], Callable] | None = None,
+        features: Callable | None = None,
         parallel: Parallel | None = None,
         learned: Sequence[str] = (),
     ):
@@ -114,13 +117,17 @@ class TranslationLearner:
         self.networks.face_id = face_id
         self.sampler = Sampler(data.train, preset, self.parallel.rank, self.parallel.processes)
         self.ema = self._averages()
-        self.ada = {d: ada.Controller(preset.ada_target, ramp_kimg=preset.ada_kimg) for d in DOMAINS if preset.ada}
+        self.ada = {
+            domain: ada.Controller(preset.ada_target, preset.ada_interval, preset.ada_kimg)
+            for domain in DOMAINS
+            if preset.ada
+        }
         self.pooled: dict[str, list[Tensor]] = {domain: [] for domain in DOMAINS}
         self.predictor = build("keypoints", size=preset.size).to(self.device) if preset.keypoint else None
         self.networks.keypoints = self.predictor
         self.watch, self._advice = Watch(), []
         self._features, self._validator = features, None
-        self._place = (0, 0)
+        self._place, self._asked = (0, 0), 0  # of the pool's random choices
         self._prepare()
         self.optimizers = self._optimizers()
 
@@ -190,7 +197,7 @@ class TranslationLearner:
         return self.sampler.micro_batches(stage, step)
 
     def step(self, stage: int, step: int, batches: list[Pictures]) -> dict[str, float]:
-        self._place = (stage, step)
+        self._place, self._asked = (stage, step), 0
         self._set_rate(stage, step)
         figures = self._teach_predictor(step) if self.predictor is not None and stage == 1 else {}
         self._augmentation(stage, step)
@@ -198,7 +205,7 @@ class TranslationLearner:
         for domain, controller in self.ada.items():
             controller.feed(self.parallel.gather(self._step.seen[domain]))
             figures[f"{domain}/ada_strength"] = controller.strength
-        self._average(step)
+        self._average(stage, step)
         figures = self.parallel.mean(figures)
         self._look(figures)
         return figures
@@ -221,13 +228,17 @@ class TranslationLearner:
         for number, (domain, controller) in enumerate(self.ada.items()):
             seed = np.random.SeedSequence((self.preset.seed, stage, step, number, self.parallel.rank))
             generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
-            self.networks.augment[domain] = lambda x, c=controller, g=generator: ada.augment(x, c.strength, g)
+            families = {name: getattr(self.preset, f"ada_{name}") for name in ("blit", "geometry", "colour")}
+            self.networks.augment[domain] = partial(
+                ada.augment, strength=controller.strength, generator=generator, **families
+            )
 
     def _pool(self, domain: str, fakes: Tensor) -> Tensor:
         """Experience replay (Shrivastava et al. 2017): a fake or, at even odds, an earlier one in its place."""
         if not self.preset.pool:
             return fakes
-        random = np.random.default_rng((self.preset.seed, *self._place, DOMAINS.index(domain), 1 << 21))
+        self._asked += 1
+        random = np.random.default_rng((self.preset.seed, *self._place, self._asked, 1 << 21))
         kept, shown = self.pooled[domain], []
         for fake in fakes:
             if len(kept) < self.preset.pool:
@@ -254,7 +265,7 @@ class TranslationLearner:
         random = np.random.default_rng((self.preset.seed, step, 1 << 22))
         optimizer, losses = self.optimizers["predictor"], []
         for epoch in range(self.preset.keypoint_epochs[stretch]):
-            order = random.permutation(known)
+            order, losses = random.permutation(known), []
             for start in range(0, len(order), self.preset.keypoint_batch):
                 picks = order[start : start + self.preset.keypoint_batch]
                 x = network_input([data.photo[i] for i in picks], self.preset.size).to(self.device)
@@ -264,18 +275,16 @@ class TranslationLearner:
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
-            log.info(
-                "keypoint predictor: epoch %d, %.1f px off", epoch + 1, float(np.mean(losses[-len(order) :])) ** 0.5
-            )
+            log.info("keypoint predictor: epoch %d, %.1f px off", epoch + 1, float(np.mean(losses)) ** 0.5)
         optimizer.zero_grad(set_to_none=True)
         self.predictor.requires_grad_(False).eval()
         return {"predictor": float(np.mean(losses))} if losses else {}
 
     @torch.no_grad()
-    def _average(self, step: int) -> None:
+    def _average(self, stage: int, step: int) -> None:
         if not self.preset.ema:
             return
-        decay = min(self.preset.ema, (step + 1) / (step + 10))
+        decay = min(self.preset.ema, (step + 1) / (step + 10)) if stage == 1 else self.preset.ema
         for average, network in zip(self.ema.values(), self._generators(), strict=True):
             for kept, value in zip(average.parameters(), network.parameters(), strict=True):
                 kept.lerp_(value, 1 - decay)
@@ -338,8 +347,13 @@ class TranslationLearner:
         return ((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
     def _trained(self, stage: int) -> tuple[str, ...]:
-        sampling = self.preset.stage1_sampling if stage == 1 else self.preset.stage2_sampling
-        return self.preset.groups[:1] if sampling == "basic" else self.preset.groups
+        """The groups that have learned by this stage."""
+        first = self._learned_in(1)
+        return first if stage == 1 else tuple(dict.fromkeys([*first, *self._learned_in(2)]))
+
+    def _learned_in(self, stage: int) -> list[str]:
+        pools = stage_pools(self.preset, stage)
+        return [group for group in self.preset.groups if any(group in pool for pool in pools)]
 
     @torch.no_grad()
     def validate(self, stage: int, step: int) -> dict[str, float]:
@@ -351,10 +365,10 @@ class TranslationLearner:
         if self._validator is None:
             size, kept = self.preset.size, self.data.validation
             sets = [
-                {group: _resized(getattr(kept[group], domain)[:VALIDATION_MOST], size) for group in self._used()}
+                {g: [resized(p, size) for p in getattr(kept[g], domain)[:VALIDATION_MOST]] for g in self._used()}
                 for domain in ("photo", "cartoon")
             ]
-            self._validator = Validator(*sets, self._features())
+            self._validator = Validator(*sets, self._features)
         for network in self.ema.values():
             network.eval()
         found = self._validator(
@@ -363,7 +377,8 @@ class TranslationLearner:
         )
         for network in self._generators():
             network.train()
-        names = {f"kid/{group}/photo-cartoon" for group in self._trained(stage)} & set(found)
+        judged = [group for group in self._learned_in(stage) if group in self.data.spared] or self._learned_in(stage)
+        names = {f"kid/{group}/photo-cartoon" for group in judged} & set(found)
         if names:
             found["score"] = sum(found[name] for name in names) / len(names)
         return found
@@ -371,10 +386,6 @@ class TranslationLearner:
     def _used(self) -> list[str]:
         kept = self.data.validation
         return [group for group in self.preset.groups if kept[group].photo and kept[group].cartoon]
-
-
-def _resized(pictures: list[np.ndarray], size: int) -> list[np.ndarray]:
-    return [cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) if len(p) != size else p for p in pictures]
 
 
 def _heat(x: Tensor, heatmap: Tensor) -> Tensor:

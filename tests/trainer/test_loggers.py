@@ -152,7 +152,7 @@ def test_a_logger_that_fails_is_told_once_and_left_out(tmp_path, caplog):
 
 
 def test_unknown_loggers_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="'tensorbord' is unknown: expected one of csv, tensorboard, mlflow"):
+    with pytest.raises(UsageError, match="--log tensorbord: unknown, expected one of csv, tensorboard, mlflow"):
         open_loggers(["tensorbord"], tmp_path, CONFIG)
 
 

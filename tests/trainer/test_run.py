@@ -110,8 +110,9 @@ def test_a_run_killed_while_it_works_goes_on_to_the_same_bits(whole, pairs, tmp_
         (["--groups", "many,keys"], 2, "--groups: keys cannot name a group"),
         (["--groups", "many,none"], 1, "none: no pairs"),
         (["--resume"], 1, "nothing to resume"),
-        (["--init", "nowhere.safetensors"], 1, "nowhere.safetensors"),
-        (["--masks", "nowhere.onnx"], 1, "--masks nowhere.onnx: not a network that can be read"),
+        (["--init", "nowhere.safetensors"], 2, "--init nowhere.safetensors: no such file or folder"),
+        (["--masks", "nowhere.onnx"], 2, "--masks nowhere.onnx: no such file"),
+        (["--masks", __file__], 1, "not a network that can be read"),
     ],
 )
 def test_bad_options_get_one_sentence(arguments, code, sentence, pairs, tmp_path, capsys):
@@ -130,7 +131,7 @@ def killed(*_):
 
 def test_a_start_that_fails_leaves_the_folder_free(pairs, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    for wrong in (["--init", "nowhere"], ["--masks", "nowhere"], ["--groups", "many,none"]):
+    for wrong in (["--init", __file__], ["--masks", __file__], ["--groups", "many,none"]):
         assert run.main(command(pairs, out, *wrong)) == 1
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", killed)
@@ -145,7 +146,7 @@ def test_a_start_that_fails_leaves_the_folder_free(pairs, tmp_path, monkeypatch)
         (["--set", "batch=3"], "batch"),
         (["--groups", "many"], "groups"),
         (["--data", "{pairs}"], "data"),
-        (["--masks", "{pairs}/nowhere.onnx"], "masks"),
+        (["--masks", "{pairs}/many/photo/0.png"], "masks"),
     ],
     ids=["preset", "groups", "data", "masks"],
 )

@@ -66,7 +66,7 @@ class Branched(nn.Module):
 
     def _call(self, function: Callable, *inputs):
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(function, *inputs, use_reentrant=False)
+            return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
         return function(*inputs)
 
     def copy_branches(self, source: str, kept: Collection[str] = ()) -> None:
