@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import comparison_sheet, timing
 from benchmarks.comparison_data import STYLE, Sources, counts, gather
-from benchmarks.comparison_findings import findings
+from benchmarks.comparison_findings import UNCHANGED, findings
 from livetoon import cli
 from livetoon.errors import TrainingError, UsageError
 from livetoon.files import write_json
@@ -33,7 +33,6 @@ METHODS = {
     "selfie2anime": WHOLE,
 }  # fmt: skip
 OF_STYLE = ("ugatit-light", "keypoint1", "keypoint2", "keypoint3", "cyclegan", "selfie2anime")
-UNCHANGED = "photo unchanged"  # the row that tells what KID is when nothing is learned
 START = "first-half"
 
 STEPS, STEPS_FULL = 200, 150_000  # under an hour on two slow cores; the few-shot paper's stages together

@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.comparison_data import STYLE
 
+UNCHANGED = "photo unchanged"  # the row that tells what KID is when nothing is learned
 BASIC, RARE, ALL = "the basic group", "the rare groups", "all groups"
 SURE = 2.0  # standard errors from which a difference is called one
 
@@ -33,14 +34,31 @@ CLAIMS = (
 
 def findings(rows: list[dict], basic: str) -> list[str]:
     """One sentence for every claim whose two methods are among the rows. A difference is called one from two standard
-    errors on, taken over the same photos left out of both (paired)."""
+    errors on, taken over the same photos left out of both (paired). First: whether the methods draw at all."""
     found = {row["preset"]: row for row in rows}
     sentences = [
         _sentence(claim, found[claim.ours], found[claim.other], basic)
         for claim in CLAIMS
         if claim.ours in found and claim.other in found
     ]
-    return sentences + [_ada(row) for row in rows if "ada_strength" in row]
+    ada = [_ada(row) for row in rows if "ada_strength" in row]
+    return ([_drawn_at_all(found)] if UNCHANGED in found and len(found) > 1 else []) + sentences + ada
+
+
+def _drawn_at_all(found: dict[str, dict]) -> str:
+    learned = {name: row for name, row in found.items() if name != UNCHANGED}
+    before = found[UNCHANGED]["kid"]
+    nearer = [
+        name for name, row in learned.items() if all(value < before[group] for group, value in row["kid"].items())
+    ]
+    said = (
+        "what follows compares methods that do not draw yet" if len(nearer) < len(learned) / 2 else "most of them draw"
+    )
+    named = f" ({', '.join(nearer)})" if nearer else ""
+    return (
+        f"After these steps {len(nearer)} of {len(learned)} methods{named} are nearer to the drawings in every group "
+        f"than the photos are as they were: {said}."
+    )
 
 
 def _sentence(claim: Claim, ours: dict, other: dict, basic: str) -> str:
