@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from livetoon.errors import ModelError, TrainingError
 from trainer.networks import build
 
+GO_ON = "what was saved before is kept; go on from it in another --out with --init RUN and a lower --set learning_rate"
 VERSION = 2  # 1 knew one optimizer and no extra tensors
 
 
@@ -41,7 +42,7 @@ def save(folder: Path, parts: Parts, state: dict) -> None:
     """
     for name, network in parts.networks.items():
         if not all(value.isfinite().all() for value in network.state_dict().values()):
-            raise TrainingError(f"weights of `{name}` are no numbers: the last checkpoint is kept; lower the rate")
+            raise TrainingError(f"weights of `{name}` are no numbers: {GO_ON}")
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     if old.exists() and not folder.exists():  # a kill came between the two renames below
         old.rename(folder)
@@ -63,8 +64,11 @@ def save(folder: Path, parts: Parts, state: dict) -> None:
             with open(path, "rb+") as file:
                 os.fsync(file.fileno())
     except (SafetensorError, OSError) as error:
+        shutil.rmtree(new, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ModelError(f"{folder}: cannot be saved, what was saved before is kept ({reason})") from None
+        raise ModelError(
+            f"{folder}: cannot be saved ({reason}); what was saved before is kept: make room and add --resume"
+        ) from None
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
@@ -106,6 +110,8 @@ def read_state(folder: Path) -> dict:
         state["optimizers"] = {"optimizer": state.pop("optimizer")}
     elif version not in (1, VERSION):
         raise ModelError(f"{path}: checkpoint version {version}, expected {VERSION}")
+    if version and not all(type(state.get(name)) is int and state[name] >= 0 for name in ("stage", "step")):
+        raise ModelError(f"{path}: stage and step are no numbers; not the state of a checkpoint")
     if missing := {"stage", "step", "optimizers"} - state.keys():
         raise ModelError(f"{path}: not a whole checkpoint, {', '.join(sorted(missing))} is missing")
     return state
@@ -176,10 +182,12 @@ def _flatten(state: dict) -> tuple[dict[str, Tensor], dict]:
 
 def _follow_layout(optimizer: torch.optim.Optimizer) -> None:
     """Lay each moment out in memory as its parameter is (files hold them contiguous): fused optimizers walk both side
-    by side and would mix them up."""
+    by side and would mix them up. ValueError where one is of another shape."""
     for parameter, slot in optimizer.state.items():
         for name, value in slot.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            if name != "step":
+                if value.shape != parameter.shape:
+                    raise ValueError(f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}")
                 slot[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 

@@ -36,7 +36,7 @@ def arguments():
     )
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="run folders or .safetensors files")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with photo/ and cartoon/")
-    parser.add_argument("--group", default="young-women", help="branch that draws (default: young-women)")
+    parser.add_argument("--group", help="branch that draws (default: the model's first)")
     parser.add_argument("--behind", type=Path, metavar="DIR", help="photos to stand in front of, out of focus")
     parser.add_argument("--identity", type=Path, metavar="ONNX", help="face recognition network, 112 px, for identity")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -52,11 +52,18 @@ def _run(options) -> None:
         raise UsageError(f"--data {options.data}: holds train/, whose pictures train; name the folder of the others")
     embed = _recognition(options.identity) if options.identity else None
     behind = _behind(options.behind) if options.behind else []
-    pairs = load([options.data], [], [options.group], 256)[options.group]
+    measured = options.group or "young-women"
+    pairs = load([options.data], [], [measured], 256)[measured]
     rows = []
     for path in options.models:
         generator = load_generator(path)
-        group = options.group if options.group in generator.groups else generator.groups[0]
+        if not generator.network_name.startswith("live"):
+            raise ModelError(
+                f"{path}: a {generator.network_name} network draws no alpha; only live models are measured"
+            )
+        if options.group and options.group not in generator.groups:
+            raise UsageError(f"--group {options.group}: {path} has {', '.join(generator.groups)}")
+        group = options.group or generator.groups[0]
         for place in ("white", "camera-like"):
             photos = composed(pairs, behind if place == "camera-like" else None)
             figures = measure(lambda x, g=generator, name=group: g(x, name), photos, pairs, embed)

@@ -65,6 +65,8 @@ def start_translation(learner: TranslationLearner, path: Path) -> list[str]:
 
     Returns the groups whose branches had learned.
     """
+    if path.suffix in (".pt", ".pth"):
+        raise UsageError(f"--init {path}: a public file; python -m trainer.interop convert makes a folder of it first")
     learned: list[str] = []
     folder = latest(path) or path if path.is_dir() else None
     for name, network in learner.networks.named():

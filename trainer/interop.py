@@ -86,6 +86,8 @@ def _convert(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.source}: no such file or folder")
     if options.out.suffix == ".safetensors" or (options.out.is_file() and options.out.suffix not in PICKLED):
         raise UsageError(f"{options.out}: expected NAME.pt, NAME.pth or a folder")
+    if options.out.exists() and options.out.resolve() == options.source.resolve():
+        raise UsageError(f"{options.out}: is the file to convert; name another")
     if not options.out.parent.is_dir():
         raise UsageError(f"{options.out.parent}: no such folder")
     from trainer import public_files

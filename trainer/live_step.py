@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from livetoon.errors import TrainingError
 from trainer import losses
+from trainer.checkpoint import GO_ON
 from trainer.presets import Preset
 
 
@@ -125,7 +126,7 @@ class Trainer:
             terms["feature"] = losses.feature_distance(self.features, laid[window], cartoon[window])
         for name, term in terms.items():
             if not torch.isfinite(term):
-                raise TrainingError(f"loss term `{name}` is {term.item()}: the last checkpoint is kept; lower the rate")
+                raise TrainingError(f"loss term `{name}` is {term.item()}: {GO_ON}")
         loss = sum(getattr(self.preset, name) * term for name, term in terms.items())
         return loss, {name: term.item() for name, term in terms.items()}
 

@@ -78,8 +78,9 @@ def train(
     resume: bool = False,
     clock: Callable[[], float] = time.monotonic,
     agree: Callable[[bool], bool] = bool,
-) -> None:
-    """Run every stage to its end, saving to RUN/checkpoints/last; `resume` goes on from what is there.
+) -> bool:
+    """Run every stage to its end, saving to RUN/checkpoints/last; `resume` goes on from what is there. Returns whether
+    the end was reached; somebody may have asked to stop.
 
     agree: whether any process of the run says yes; asked by all of them after every step, so that they stop together.
     The caller sees to it that nobody else writes in the folder (lock.py).
@@ -88,6 +89,8 @@ def train(
     (folder / "samples").mkdir(exist_ok=True)
     run = Run(learner, folder, loggers)
     stage, step = _position(run) if resume else (1, 0)
+    if all(number < stage or step >= steps for number, steps in learner.stages()):
+        log.info("the run has taken all its steps; --set stage1_steps or stage2_steps makes it longer")
     if loggers is not None:
         loggers.resume(stage, step)
     with _asked_to_stop() as stop:
@@ -100,8 +103,9 @@ def train(
             learner.enter(number)
             if _stage(run, number, step, steps, lambda: agree(bool(stop)), clock):
                 log.info("stopped and saved; the same command with --resume goes on")
-                return
+                return False
             step = 0
+    return True
 
 
 def _position(run: Run) -> tuple[int, int]:
@@ -110,9 +114,11 @@ def _position(run: Run) -> tuple[int, int]:
         raise TrainingError(f"{run.folder}: nothing to resume there; leave --resume out to start")
     parts = run.learner.parts()
     state = checkpoint.restore(folder, parts)
-    run.learner.resume(parts, state)
-    if state.get("best") is not None:
-        run.best = state["best"]
+    try:
+        run.learner.resume(parts, state)
+        run.best = math.inf if state.get("best") is None else float(state["best"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise TrainingError(f"{folder / 'state.json'}: not the state of such a run; it cannot be resumed") from None
     log.info("resumed at stage %d, step %d", state["stage"], state["step"])
     return state["stage"], state["step"]
 

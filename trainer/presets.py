@@ -242,15 +242,17 @@ def resolve(
     preset = PRESETS[name]
     if as_published:
         if name not in AS_PUBLISHED:
-            raise UsageError(f"--as-published: {name} has no published program of its own that runs; leave it out")
+            raise UsageError(f"--as-published: {name} follows a paper whose program does not run; leave it out")
         preset = replace(preset, **AS_PUBLISHED[name])
     known, changes = fields(preset), {}
-    for override in overrides + ([f"groups={groups}"] if groups else []):
+    for override in overrides + ([f"groups={groups}"] if groups is not None else []):
         key, equals, value = override.partition("=")
         if not equals or key not in known:
             raise UsageError(f"--set {override}: expected name=value with a name of {', '.join(known)}")
         changes[key] = _parse(key, value, getattr(preset, key))
     changed = replace(preset, **changes)
+    if changes.get("group") and not _apart(changed):
+        raise UsageError(f"--group-loss, --set group: no step of preset {name} knows the groups apart; leave it out")
     if basic is not None:
         if basic not in changed.groups:
             raise UsageError(f"--basic {basic}: not one of the groups {', '.join(changed.groups)}")
@@ -276,6 +278,12 @@ def _parse(key: str, value: str, default: object) -> object:
     return parsed
 
 
+def _apart(preset: Preset) -> bool:
+    """Whether some step sees groups by themselves."""
+    kinds = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
+    return bool({"each", "turns"} & set(kinds))
+
+
 def _check(preset: Preset) -> None:
     if (
         not preset.groups
@@ -294,6 +302,10 @@ def _check(preset: Preset) -> None:
             raise UsageError(f"--set size={preset.size}: expected 4k + 2, at least 34, with keypoint_pads")
     elif preset.size < 32 or preset.size % 16:
         raise UsageError(f"--set size={preset.size}: expected a multiple of 16, at least 32")
+    if preset.seed >= 1 << 63:
+        raise UsageError(f"--set seed={preset.seed}: expected a number below 2**63")
+    if preset.stage1_steps + preset.stage2_steps < 1:
+        raise UsageError("--set stage1_steps=0: no step is left to take; set stage1_steps or stage2_steps")
     for name, most in LIMITS.items():
         if getattr(preset, name, 0) > most:
             raise UsageError(f"--set {name}={getattr(preset, name):g}: expected at most {most:g}")
@@ -317,12 +329,16 @@ def _check_translation(preset: Translation) -> None:
             )
     if set(preset.group_domains) - {"cartoon", "photo"}:
         raise UsageError(f"--set group_domains={','.join(preset.group_domains)}: expected cartoon, photo or both")
-    several = {"each", "turns"} & {preset.stage1_sampling, preset.stage2_sampling if preset.stage2_steps else ""}
-    if preset.group and (preset.network == "cyclegan" or not several):
-        why = "its discriminators have no group head" if several else "no step of it knows the groups apart"
-        raise UsageError(f"--group-loss, --set group: preset {preset.name} cannot weigh it, {why}; leave it out")
-    if preset.own and "mixed" in (preset.stage1_sampling, preset.stage2_sampling.partition("-")[0]) and not several:
+    if preset.group and preset.network == "cyclegan":
+        raise UsageError("--set network=cyclegan: its discriminators have no group head; add --group-loss off")
+    if (
+        preset.own
+        and "mixed" in (preset.stage1_sampling, preset.stage2_sampling.partition("-")[0])
+        and not _apart(preset)
+    ):
         raise UsageError("--set own: mixed groups cannot have parts of their own; leave own empty")
+    if preset.keypoint and (not preset.keypoint_epochs or min(preset.keypoint_epochs) < 0):
+        raise UsageError("--set keypoint_epochs: expected numbers of at least 0, like 3,20,40,20")
     if preset.keypoint and preset.jitter:
         raise UsageError("--set jitter=on: a random crop would move the points of the keypoint loss; leave it off")
     if preset.keypoint_pads and preset.network != "ugatit":

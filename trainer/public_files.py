@@ -87,7 +87,7 @@ def write_folder(networks: Networks, folder: Path) -> None:
 
     What else lies in `folder` stays. ModelError when a run writes there or the disk refuses; nothing is half written.
     """
-    if (folder / "state.json").exists():
+    if any((folder / name).exists() for name in ("state.json", "config.json", "checkpoints")):
         raise ModelError(f"{folder}: a run saves there; name another folder")
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -287,7 +287,8 @@ def _public(place: str, network: nn.Module) -> dict[str, Tensor]:
     if branched and not few_shot:
         raise ModelError(
             f"{place}: no public format has branches of these parts ({', '.join(sorted(own)) or 'CAM heads alone'}); "
-            f"the few-shot release has {', '.join(Photo2Cartoon.FEW_SHOT_OWN)} on photo2cartoon"
+            f"the few-shot release has {', '.join(Photo2Cartoon.FEW_SHOT_OWN)} on photo2cartoon, and CAM "
+            "heads with a row for each group (--set heads=4)"
         )
     return {key: value.detach().contiguous() for key, value in public_state(network).items()}
 

@@ -286,7 +286,7 @@ class _Replay:
                 self.tables[move, name] = table
 
     def _table(self, name: str, value: Callable[[nn.Parameter], Tensor | None]) -> Tensor:
-        public = {theirs: ours for ours, theirs in public_names(self.nets[name]).items()}
+        public = self._ours(name)
         parameters = dict(self.nets[name].named_parameters())
         order = json.loads(self.metadata[f"params/{name}"])
         table = torch.zeros(len(order), 17)
@@ -351,6 +351,10 @@ class _Replay:
         reach = 2.1 * self.lr * (1 if self.number == "step1" else 2) * (2 if self.system == "fewshot" else 1)
         difference = (found[:, 1:] - reference[:, 1:]).abs()
         self.compared.append((key, difference.max().item(), reach))
+        # A whole parameter of n elements moves by at most the root of n times that.
+        counts = torch.tensor([self._size(name, each) for each in json.loads(self.metadata[f"params/{name}"])])
+        norms = (found[:, 0] - reference[:, 0]).abs() / counts.sqrt()
+        self.compared.append((f"{key} (norms, for each element)", norms.max().item(), reach))
         clear = self._clear(name)
         if clear.any():
             otherwise = (difference[clear] > 0.1 * self.lr).float().mean().item()
@@ -361,6 +365,12 @@ class _Replay:
                     0.02 if self.number == "step1" else 0.3,
                 )
             )
+
+    def _size(self, name: str, key: str) -> int:
+        return self.nets[name].get_parameter(self._ours(name)[key]).numel()
+
+    def _ours(self, name: str) -> dict[str, str]:
+        return {theirs: ours for ours, theirs in public_names(self.nets[name]).items()}
 
     def _clear(self, name: str) -> Tensor:
         """Elements whose gradient is no noise in this step and before it: (rows, 16) bool. The biases before an

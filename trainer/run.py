@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -98,7 +99,11 @@ def arguments():
         help="override a field of the preset by name; --dry-run lists them",
     )
     parser.add_argument(
-        "--log", default="tensorboard", help="loggers beside the CSV: tensorboard, mlflow, wandb, neptune, or none"
+        "--loggers",
+        "--log",
+        dest="log",
+        default="tensorboard",
+        help="loggers beside the CSV: tensorboard, mlflow, wandb, neptune, or none",
     )
     parser.add_argument("--devices", type=int, default=1, help="GPUs of this machine (torchrun tells its own)")
     parser.add_argument("--nodes", type=int, default=1, help="machines")
@@ -113,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(_run, arguments(), argv)
 
 
-def _run(options) -> None:
+def _run(options) -> int | None:
     if options.demo:
         from trainer.demo import demo
 
@@ -135,7 +140,11 @@ def _run(options) -> None:
         raise UsageError("--out: name a folder for the run")
     if options.devices < 1 or options.nodes < 1:
         raise UsageError("--devices, --nodes: expected at least 1")
-    return train(preset, inputs, options.out, options.init, options.resume, loggers, options.devices, options.nodes)
+    if options.nodes > 1 and "WORLD_SIZE" not in os.environ:
+        raise UsageError("--nodes: start the command with torchrun on each machine")
+    parallel = (options.devices, options.nodes)
+    finished = train(preset, inputs, options.out, options.init, options.resume, loggers, *parallel)
+    return 0 if finished else 130
 
 
 def _preset(options) -> Preset:
@@ -197,8 +206,9 @@ def train(
     loggers: list[str] | None = None,
     devices: int = 1,
     nodes: int = 1,
-) -> None:
-    """Run `preset` on the given folders and tables; everything it makes lies in `out`.
+) -> bool:
+    """Run `preset` on the given folders and tables; everything it makes lies in `out`. Returns whether it came to its
+    end: Ctrl-C saves and stops before.
 
     `out` holds a run from its first checkpoint on; before it the command may be repeated, and changed.
     """
@@ -221,6 +231,10 @@ def train(
         if begun and not resume:
             raise UsageError(f"--out {out}: holds a run already; add --resume to go on with it, or name another folder")
         if resume and not begun:
+            if (out / "checkpoints" / "last").exists():
+                raise TrainingError(
+                    f"{out}: its checkpoint is not whole; start from what is there with --init in another --out"
+                )
             raise TrainingError(f"{out}: nothing to resume there; leave --resume out to start")
         keep_memory()
         torch.manual_seed(preset.seed)
@@ -232,8 +246,7 @@ def train(
             return loop.train(learner, out, None, resume, agree=parallel.any)
         write_json(out / "config.json", config)
         with open_loggers(loggers or [], out, config) as opened:
-            loop.train(learner, out, opened, resume, agree=parallel.any)
-    return None
+            return loop.train(learner, out, opened, resume, agree=parallel.any)
 
 
 def _alone(out: Path, rank: int):

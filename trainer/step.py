@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from livetoon.errors import TrainingError
 from trainer import losses
+from trainer.checkpoint import GO_ON
 from trainer.networks.branches import Branched, Drawing
 from trainer.networks.discriminators import Verdict
 from trainer.networks.layers import clamp
@@ -295,7 +296,7 @@ class Step:
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         for name, value in zip(terms, values, strict=True):
             if value != value or value in (float("inf"), float("-inf")):
-                raise TrainingError(f"loss term `{name}` is {value}: the last checkpoint is kept; lower the rate")
+                raise TrainingError(f"loss term `{name}` is {value}: {GO_ON}")
             self.figures[name] = self.figures.get(name, 0.0) + value * share
 
     def _count(self, name: str, value: Tensor, share: float) -> None:

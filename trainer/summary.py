@@ -79,7 +79,10 @@ def write_summary(run: Path) -> Path:
 
 def _config(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError
+        return config
     except FileNotFoundError:
         return {}
     except ValueError:

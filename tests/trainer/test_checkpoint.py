@@ -116,7 +116,7 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(value, saved, tm
     broken = parts()
     with torch.no_grad():
         next(iter(broken.networks["ema"].parameters())).view(-1)[0] = value
-    with pytest.raises(TrainingError, match="weights of `ema` are no numbers: the last checkpoint is kept"):
+    with pytest.raises(TrainingError, match="weights of `ema` are no numbers: what was saved before is kept"):
         checkpoint.save(saved, broken, {"stage": 1, "step": 2})
     assert checkpoint.restore(checkpoint.latest(tmp_path), parts())["step"] == 1
     assert [path.name for path in saved.parent.iterdir()] == ["last"]

@@ -495,5 +495,5 @@ def test_basic_comes_first_and_groups_can_be_left_out():
 def test_as_published_follows_the_program_where_there_is_one_that_runs():
     assert resolve("ugatit", [], as_published=True).discriminators_first
     assert resolve("ugatit", ["discriminators_first=off"], as_published=True).discriminators_first is False
-    with pytest.raises(UsageError, match="--as-published: fewshot has no published program"):
+    with pytest.raises(UsageError, match="--as-published: fewshot follows a paper whose program"):
         resolve("fewshot", [], as_published=True)

@@ -332,7 +332,7 @@ def test_a_term_that_is_no_number_is_named_before_anything_moves(networks, value
     step([batch])
     weights = [p.detach().clone() for p in [*generators(networks), *judges(networks)]]
     batch.cartoon[0, 0, 0, 0] = value
-    with pytest.raises(TrainingError, match=r"loss term `D/cartoon/global/adversarial` is nan: the last checkpoint"):
+    with pytest.raises(TrainingError, match=r"loss term `D/cartoon/global/adversarial` is nan: what was saved before"):
         step([batch])
     assert all(map(torch.equal, weights, [*generators(networks), *judges(networks)]))
 

@@ -360,7 +360,7 @@ def test_a_term_that_is_no_number_stops_the_run_and_the_last_checkpoint_stays(pa
 
     monkeypatch.setattr(losses, "distance", broken)  # two cycles and two identities a step: the last one of step 2
     assert run.main(command(pairs, out)) == 1
-    assert "loss term `G/photo/identity` is nan: the last checkpoint is kept" in last_line(capsys)
+    assert "loss term `G/photo/identity` is nan: what was saved before is kept" in last_line(capsys)
     state = checkpoint.read_state(checkpoint.latest(out))
     assert (state["stage"], state["step"]) == (1, 1)
     monkeypatch.undo()
@@ -373,7 +373,7 @@ def test_an_absurd_rate_leaves_no_checkpoint_that_holds_no_numbers(pairs, tmp_pa
     monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
     more = ["--set", "learning_rate=1e38", "--set", "weight_decay=0", "--set", "stage1_steps=9"]
     assert run.main(command(pairs, out, *more)) == 1
-    assert "the last checkpoint is kept; lower the rate" in last_line(capsys)
+    assert "what was saved before is kept; lower the rate" in last_line(capsys)
     for path in (out / "checkpoints").glob("last/*.safetensors"):
         assert path.stem in ("generators", "discriminators") or all(
             v.isfinite().all() for v in load_file(path).values()
