@@ -373,7 +373,7 @@ def test_an_absurd_rate_leaves_no_checkpoint_that_holds_no_numbers(pairs, tmp_pa
     monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
     more = ["--set", "learning_rate=1e38", "--set", "weight_decay=0", "--set", "stage1_steps=9"]
     assert run.main(command(pairs, out, *more)) == 1
-    assert "what was saved before is kept; lower the rate" in last_line(capsys)
+    assert "what was saved before is kept; go on from it" in last_line(capsys)
     for path in (out / "checkpoints").glob("last/*.safetensors"):
         assert path.stem in ("generators", "discriminators") or all(
             v.isfinite().all() for v in load_file(path).values()
