@@ -144,7 +144,8 @@ def _run(options) -> int | None:
         raise UsageError("--nodes: start the command with torchrun on each machine")
     parallel = (options.devices, options.nodes)
     finished = train(preset, inputs, options.out, options.init, options.resume, loggers, *parallel)
-    return 0 if finished else 130
+    # torchrun takes any other code of a process for a crash, and prints a traceback of its own.
+    return 0 if finished or "WORLD_SIZE" in os.environ else 130
 
 
 def _preset(options) -> Preset:
