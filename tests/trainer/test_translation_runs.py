@@ -194,7 +194,7 @@ def test_without_a_face_id_network_a_preset_that_wants_one_stops(name, pairs, tm
             2,
             "--points: preset keypoint2 learns where five points",
         ),
-        (["--masks", "nowhere.onnx"], 2, "--masks: preset fewshot learns no alpha"),
+        (["--masks", __file__], 2, "--masks: preset fewshot learns no alpha"),
         (["--groups", "many,keys"], 2, "--groups: keys cannot name a group"),
         (["--groups", "many,none"], 1, "photo of none: no pictures in"),
         (["--set", "own=head"], 2, "--set own=head: expected parts of stem"),
@@ -392,7 +392,7 @@ def test_a_full_disk_ends_the_run_and_what_was_saved_stays(pairs, tmp_path, monk
     monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
     monkeypatch.setattr(checkpoint, "save_file", save_file)
     assert run.main(command(pairs, out)) == 1
-    assert "cannot be saved, what was saved before is kept" in (line := last_line(capsys)) and "No space left" in line
+    assert "what was saved before is kept: make room" in (line := last_line(capsys)) and "No space left" in line
     assert full and checkpoint.read_state(checkpoint.latest(out))["step"] == 1
     monkeypatch.undo()
     assert run.main(command(pairs, out, "--resume")) == 0
@@ -426,7 +426,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(moment, whole, pairs, tmp_path, monk
 
     monkeypatch.setattr(*where, press)
     with caplog.at_level("INFO", logger="trainer"):
-        assert run.main(command(pairs, out)) == 0
+        assert run.main(command(pairs, out)) == 130
     assert "stopped and saved; the same command with --resume goes on" in caplog.text
     state = checkpoint.read_state(checkpoint.latest(out))
     assert (state["stage"], state["step"]) == ((1, 1) if moment == "in a step" else (2, 1))
