@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from livetoon.errors import EngineError, ModelError
+from livetoon.inference import openvino_core
 
 
 class Net(Protocol):
@@ -42,9 +43,7 @@ class OpenVinoNet:
     """One compiled network with one request of its own: not to be called from two threads at once."""
 
     def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         try:
             model = core.read_model(path)
             if shape:

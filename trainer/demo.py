@@ -24,8 +24,7 @@ SIDE, WIDTH = 64, 12  # px; channels of the generators' and the discriminators' 
 LAYERS = (6, 5)  # of the discriminators: 7, the preset's, take no less than 96 px
 DRAWN_AT = 256  # px, the side that the shipped model learned at
 # Package, picture in it, and five points of the face, px, as trainer.prepare finds them: eyes, nose, mouth. They are
-# written down, because finding them loads OpenVINO, and a process with OpenVINO and torch dies of Ctrl-C (measured:
-# OpenVINO 2026.4 after an inference; a segmentation fault when any signal comes that Python handles).
+# written down, so that the demo learns at once and opens no network to find four faces.
 FACES = (
     ("skimage", "data/astronaut.png", ((204, 102), (247, 105), (223, 127), (201, 139), (246, 141))),
     (

@@ -16,6 +16,7 @@ from engine.cache import Cache
 from engine.manifest import WEIGHTS, ModelFiles
 from engine.runner import CheckedRunner, RunnerSpec
 from livetoon.errors import EngineError
+from livetoon.inference import openvino_core
 
 if TYPE_CHECKING:
     import openvino
@@ -32,9 +33,7 @@ class OpenVINORunner(CheckedRunner):
     @staticmethod
     def precisions(stored: Sequence[str]) -> tuple[str, ...]:
         """bf16 where the processor has it, then int8 (on AVX2 1.7 times as fast as float32), then fp32."""
-        import openvino
-
-        capable = openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        capable = openvino_core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         has = {"bf16": "BF16" in capable, "int8": "int8" in stored and platform.machine().lower() in X86}
         return (*(name for name in has if has[name]), "fp32")
 
@@ -44,7 +43,7 @@ class OpenVINORunner(CheckedRunner):
         described = files.manifest
         size = described.size
         graph = files.graph(precision)
-        core = openvino.Core()
+        core = openvino_core()
         device = core.get_property(DEVICE, "FULL_DEVICE_NAME")
         fields = {
             "digest": files.digest(precision),

@@ -5,13 +5,13 @@ import copy
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from onnx import helper, numpy_helper
 
 from engine import rewrite
 from engine.trace import traced
+from livetoon.inference import openvino_core
 from trainer.networks.photo2cartoon import SoftAdaLIN
 
 
@@ -174,7 +174,7 @@ def test_a_soft_norm_is_mixed_without_a_choice_and_openvino_opens_it():
     del model.graph.input[1:]
     model.graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in shares.items())
     model = rewrite.clean(model, "soft")
-    core = openvino.Core()
+    core = openvino_core()
     opened = core.read_model(model.SerializeToString())
     compiled = core.compile_model(opened, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert np.abs(compiled(crop.numpy())[0] - expected).max() < 1e-5

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -33,3 +36,23 @@ def test_outputs_belong_to_the_latest_input():
     again = net(np.zeros((1, 192, 192, 3), np.float32))
     for name, value in first.items():
         np.testing.assert_array_equal(value, again[name])
+
+
+TWO_NETS_THEN_A_SIGNAL = """
+import gc, os, signal
+from faces import weights
+from faces.nets import open_net
+first, second = (open_net(weights.path("face_landmark.tflite")) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_is_heard_after_two_networks_were_given_back():
+    """Each had an OpenVINO core of its own, and the second one to go left the thread a stack that was freed."""
+    ended = subprocess.run([sys.executable, "-c", TWO_NETS_THEN_A_SIGNAL], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
