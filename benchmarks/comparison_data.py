@@ -18,17 +18,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faces.align import CROP, align_matrix, crop
+from faces.align import COORDINATES, CROP, align_matrix, crop
 from faces.groups import group_of
 from livetoon.errors import DataError
 from livetoon.files import replacing
 from trainer.collect import read_points
-from trainer.data import POINTS, held_out, read_table
+from trainer.data import held_out, read_table
 from trainer.pictures import pictures, read
 
 STYLE = "style"
 DOMAINS = ("photo", "cartoon")
-AXES = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
 JUDGE_FROM, JUDGE_LEAST, JUDGE_MOST = 4, 2, 40  # pictures of a set: below 4 none can be spared; KID needs 2
 
 
@@ -87,12 +86,13 @@ def _found(sources: Sources) -> dict[tuple[str, str], _Set]:
             places = [root / group / domain] + ([root / domain] if group == sources.groups[0] else [])
             each.paths += [path for place in places for path in pictures(place)]
     for table in sources.photos:
-        rows = read_table(table, AXES)
+        rows = read_table(table, COORDINATES)
         unseen = held_out([row["file"] for row in rows])
         for row in rows:
             group = group_of(row["age"], row["sex"] == "F")
             if group in sources.groups and row.get("gray") != "1":
-                one = table.parent / row["file"], np.array([row[axis] for axis in AXES], np.float32).reshape(-1, 2)
+                points = np.array([row[axis] for axis in COORDINATES], np.float32).reshape(-1, 2)
+                one = table.parent / row["file"], points
                 each = found[group, "photo"]
                 (each.judging_rows if row["file"] in unseen else each.rows).append(one)
     return found
@@ -166,7 +166,7 @@ def _style(sources: Sources, work: Path, most: int | None, points: dict[str, np.
                 (place / domain / name).symlink_to(path.resolve())
     with replacing(work / "points.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", *AXES])
+        writer.writerow(["file", *COORDINATES])
         writer.writerows([name, *(f"{value:.2f}" for value in where)] for name, where in points.items())
 
 

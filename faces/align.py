@@ -8,6 +8,8 @@ import numpy as np
 from livetoon.errors import DataError
 
 CROP = 256  # px, side of every crop
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+COORDINATES = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")  # their columns in tables
 # Where eyes (at the left and right of the picture), nose tip and mouth corners lie in the crop, px.
 TEMPLATE = np.array([(99, 119), (157, 119), (128, 156), (102, 176), (154, 176)], np.float32)
 WHITE = (255, 255, 255)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from faces.align import COORDINATES, POINTS
 from livetoon.errors import DataError
-from trainer.data import POINTS, aligned
+from trainer.data import aligned
 from trainer.pictures import pictures, read, resized
 
 PUBLIC = {"A": "photo", "B": "cartoon"}
@@ -65,7 +66,7 @@ def collect(
             paths = [
                 path for name, kind, folder in places if (name, kind) == (group, domain) for path in pictures(folder)
             ]
-            kept = _validation([path.name for path in paths])
+            kept = validation_names([path.name for path in paths])
             with ThreadPoolExecutor() as pool:
                 decoded = list(pool.map(lambda path: _decoded(path, size, given), paths))
             for path, (picture, marks) in zip(paths, decoded, strict=True):
@@ -113,7 +114,8 @@ def _group_of(name: str, groups: Sequence[str]) -> str:
     return groups[int(name)] if name.isdigit() and int(name) < len(groups) else name
 
 
-def _validation(names: Sequence[str]) -> set[str]:
+def validation_names(names: Sequence[str]) -> set[str]:
+    """Which pictures of a set do not train but tell the best checkpoint; none of a small set."""
     if len(names) < VALIDATION_FROM:
         return set()
     count = min(VALIDATION_MOST, len(names) // VALIDATION_SHARE)
@@ -152,7 +154,7 @@ def read_points(path: Path) -> dict[str, np.ndarray]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--points {path}: cannot be read ({error})") from None
     lines = text.splitlines()
-    columns = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
+    columns = COORDINATES
     try:
         if lines and "," not in lines[0]:
             rows = [line.split() for line in lines[2:] if line.strip()]

@@ -16,20 +16,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faces.align import align_matrix, crop
+from faces.align import COORDINATES, POINTS, align_matrix, crop
 from faces.groups import group_of
 from livetoon.errors import DataError, ModelError
 from trainer.pictures import pictures, read
 
 HELD_OUT = 400  # pictures of a table that never train, at most: those with the smallest sha256 of their name
-POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 @dataclass
 class Group:
     """One group's pictures. photos, cartoons: (S, S, 3) uint8 RGB; alphas: (S, S) uint8, 255 = person.
 
-    unpaired: photos without a drawing; unpaired_alphas: their persons, empty where nobody marked them.
+    names: of the photos' files. unpaired: photos without a drawing; unpaired_alphas: their persons, empty where nobody
+    marked them.
     """
 
     photos: list[np.ndarray] = field(default_factory=list)
@@ -37,6 +37,7 @@ class Group:
     alphas: list[np.ndarray] = field(default_factory=list)
     unpaired: list[np.ndarray] = field(default_factory=list)
     unpaired_alphas: list[np.ndarray] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
 
 def load(
@@ -61,6 +62,7 @@ def load(
             found[name].photos.append(picture)
             found[name].cartoons.append(read(cartoon, size))
             found[name].alphas.append(person_mask(picture))
+            found[name].names.append(photo.name)
     for table in tables:
         for name, picture in aligned(Path(table), size):
             if name in found:
@@ -181,7 +183,7 @@ def _row(row: dict, columns: Sequence[str], place: str) -> dict:
 
 
 def aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
-    rows = read_table(table, [f"{point}_{axis}" for point in POINTS for axis in "xy"])
+    rows = read_table(table, COORDINATES)
     unseen = held_out([row["file"] for row in rows])
     aligned = []
     for row in rows:

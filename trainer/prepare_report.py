@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from faces.align import COORDINATES
 from livetoon.errors import DataError
 from livetoon.files import replacing, write_json
 from trainer.pictures import read
-from trainer.prepare_table import COORDINATES
 
 VERSION = 1  # of report.json and the journal
 JOURNAL = ".prepared.jsonl"

@@ -9,18 +9,17 @@ the picture as it is seen, upright; left is left in the picture. Cells may be le
 import csv
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from faces.align import COORDINATES
 from faces.groups import group_of
 from livetoon.errors import DataError
+from trainer.group_names import why_not
 
-POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-COORDINATES = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
-RESERVED = ("photo", "cartoon", "train", "test", "dropped")  # folders and sheets with a meaning of their own
-NAME = re.compile(r"\w[\w .-]*")
+# Folders and sheets with a meaning of their own.
+RESERVED = ("photo", "cartoon", "train", "test", "traina", "trainb", "testa", "testb", "dropped")
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,10 @@ class Label:
 
 
 def check_group(name: str) -> str:
-    """The name itself; DataError where a folder of a group cannot be called so."""
-    if not NAME.fullmatch(name) or name != name.strip(" .") or name.lower() in RESERVED:
-        raise DataError(f"group {name!r}: expected letters, digits, - and _, and none of {', '.join(RESERVED)}")
+    """The name itself; DataError where no group, or no folder of one, can be called so."""
+    why = "it means something else in a data folder" if name.lower() in RESERVED else why_not(name)
+    if why:
+        raise DataError(f"{name!r} cannot name a group ({why}); choose another name")
     return name
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from livetoon.errors import UsageError
 
 GROUPS = ("young-women", "young-men", "kids", "elderly")
+VALIDATE_EVERY = "steps between validations, each ending with the best checkpoint; 0: never"
 
 
 def _help(text: str, default):
@@ -55,6 +56,7 @@ class Live(Preset):
     structure: float = _help("1 - SSIM of the same (Wang et al. 2004)", 0.2)
     alpha: float = _help("cross-entropy of the alpha", 0.5)
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
+    validate_every: int = _help(VALIDATE_EVERY, 500)
 
 
 SAMPLINGS = ("basic", "each", "turns", "mixed", "mixed-rare", "rare")
@@ -120,11 +122,11 @@ class Translation(Preset):
     bf16: bool = _help("autocast to bfloat16; statistics stay in float32", False)
     compile: bool = _help("torch.compile the generators' parts", False)
     checkpointing: bool = _help("recompute activations in the backward pass: a third more time, far less memory", False)
-    validate_every: int = _help("steps between validations, each ending with the best checkpoint; 0: never", 2000)
+    validate_every: int = _help(VALIDATE_EVERY, 2000)
 
 
 _U_GAT_IT = {"network": "ugatit", "width": 64, "judge_width": 64, "stage1_steps": 1_000_000}
-_FEW_SHOT_OWN = ("stem", "hourglass1", "hourglass4", "out")
+FEW_SHOT_OWN = ("stem", "hourglass1", "hourglass4", "out")  # of photo2cartoon, as the few-shot release has it
 _PAPER = "arXiv 2007.13332"
 _P2C = {"cycle": 50.0, "face_id": 1.0}
 _F2W = {
@@ -145,12 +147,12 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Translation(
             "fewshot", f"{_PAPER}, section 4.1: stage 1 on the basic group, stage 2 on all, selective", **_P2C,
-            own=_FEW_SHOT_OWN, selective=("shared",), group=0.25, groups_alike=False, stage2_steps=50_000,
+            own=FEW_SHOT_OWN, selective=("shared",), group=0.25, groups_alike=False, stage2_steps=50_000,
             stage2_cam=500.0,
         ),
         Translation(
             "fewshot-no-selective", f"{_PAPER}: the ablation, every group moves everything", **_P2C,
-            own=_FEW_SHOT_OWN, group=0.25, groups_alike=False, stage2_steps=50_000,
+            own=FEW_SHOT_OWN, group=0.25, groups_alike=False, stage2_steps=50_000,
             stage2_cam=500.0,
         ),
         Translation("basic", f"{_PAPER}: the basic model, stage 1 alone", **_P2C),

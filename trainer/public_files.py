@@ -29,7 +29,7 @@ from livetoon.files import replacing
 from trainer import checkpoint
 from trainer.identity_files import network_of
 from trainer.networks import build
-from trainer.networks.photo2cartoon import Photo2Cartoon
+from trainer.presets import FEW_SHOT_OWN
 from trainer.public_keys import discriminator_settings, generator_settings, our_state, public_state
 
 FAMILY = {
@@ -283,11 +283,11 @@ def _public(place: str, network: nn.Module) -> dict[str, Tensor]:
         raise ModelError(f"{place}: the {name} network is livetoon's own, no public format knows it")
     several, own = settings.get("heads", 1) > 1, set(settings.get("own", ()))
     branched = several or (own and len(settings["groups"]) > 1)
-    few_shot = several and name == "photo2cartoon" and own == set(Photo2Cartoon.FEW_SHOT_OWN)
+    few_shot = several and name == "photo2cartoon" and own == set(FEW_SHOT_OWN)
     if branched and not few_shot:
         raise ModelError(
             f"{place}: no public format has branches of these parts ({', '.join(sorted(own)) or 'CAM heads alone'}); "
-            f"the few-shot release has {', '.join(Photo2Cartoon.FEW_SHOT_OWN)} on photo2cartoon, and CAM "
+            f"the few-shot release has {', '.join(FEW_SHOT_OWN)} on photo2cartoon, and CAM "
             "heads with a row for each group (--set heads=4)"
         )
     return {key: value.detach().contiguous() for key, value in public_state(network).items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import comparison, comparison_data, comparison_findings, comparison_judge
-from faces.align import TEMPLATE
+from faces.align import COORDINATES, TEMPLATE
 from livetoon.errors import DataError, UsageError
 from trainer import metrics
 from trainer.collect import read_points
@@ -93,7 +93,7 @@ def people(tmp_path):
     random = np.random.default_rng(1)
     with open(folder / "table.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "age", "sex", "gray", *comparison_data.AXES])
+        writer.writerow(["file", "age", "sex", "gray", *COORDINATES])
         for number in range(40):
             points = TEMPLATE @ np.array([[0.5, 0.1], [-0.1, 0.5]]) + 30 + random.normal(0, 1, (5, 2))
             writer.writerow(
@@ -127,7 +127,7 @@ def test_photos_of_a_table_are_aligned_and_their_points_go_along(data, people, t
 def test_points_of_a_folders_photos_stay_in_their_pixels(data, tmp_path):
     given = {f"0-{number}.png": np.arange(10) + number for number in range(10)}
     path = tmp_path / "given.csv"
-    lines = ["file," + ",".join(comparison_data.AXES)]
+    lines = ["file," + ",".join(COORDINATES)]
     path.write_text("\n".join(lines + [f"{name}," + ",".join(map(str, values)) for name, values in given.items()]))
     comparison_data.gather(sources(data, points=path), tmp_path / "work", None)
     found = read_points(tmp_path / "work" / "points.csv")

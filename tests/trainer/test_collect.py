@@ -7,11 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from faces.align import COORDINATES
 from livetoon.errors import DataError
 from trainer.collect import collect, read_points
-from trainer.data import POINTS
-
-COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
 
 
 def grey(path: Path, value: int, side: int = 32) -> None:
@@ -101,7 +99,8 @@ def test_points_move_with_their_photos(tmp_path):
     grey(tmp_path / "photo" / "a.png", 1, side=64)
     grey(tmp_path / "photo" / "b.png", 2, side=64)
     grey(tmp_path / "cartoon" / "a.png", 3, side=64)
-    (tmp_path / "points.csv").write_text(f"file,{','.join(COLUMNS)}\nphotos/a.png,{','.join(map(str, range(10)))}\n")
+    marks = ",".join(map(str, range(10)))
+    (tmp_path / "points.csv").write_text(f"file,{','.join(COORDINATES)}\nphotos/a.png,{marks}\n")
     train = collect([tmp_path], [], ["many"], [("many",)], 32, tmp_path / "points.csv").train["many"]
     marks = {int(photo[0, 0, 0]): each for photo, each in zip(train.photo, train.points, strict=True)}
     assert np.allclose(marks[1], np.arange(10) / 2) and marks[2] is None
@@ -120,9 +119,9 @@ def test_celebas_list_is_read(tmp_path):
     [
         b"",
         b"file,left_eye_x\na.png,1\n",
-        f"file,{','.join(COLUMNS)}\na.png,1,2,3\n".encode(),
-        f"file,{','.join(COLUMNS)}\na.png,{','.join(['x'] * 10)}\n".encode(),
-        f"file,{','.join(COLUMNS)}\na.png,{','.join(['nan'] * 10)}\n".encode(),
+        f"file,{','.join(COORDINATES)}\na.png,1,2,3\n".encode(),
+        f"file,{','.join(COORDINATES)}\na.png,{','.join(['x'] * 10)}\n".encode(),
+        f"file,{','.join(COORDINATES)}\na.png,{','.join(['nan'] * 10)}\n".encode(),
         b"1\nheader\na.jpg 1 2 3\n",
         b"\xff\xfe\x00",
     ],

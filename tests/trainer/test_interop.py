@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from trainer import checkpoint, interop, public_files
 from trainer.networks import build
+from trainer.presets import FEW_SHOT_OWN
 from trainer.public_keys import public_names, public_state
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference"
-FEW_SHOT_OWN = ("stem", "hourglass1", "hourglass4", "out")
 GENERATORS = {  # settings and side of a picture, none of them a reference file's
     "ugatit light": ("ugatit", {"width": 4, "blocks": 1}, 32),
     "ugatit full": ("ugatit", {"width": 4, "blocks": 3, "light": False}, 24),

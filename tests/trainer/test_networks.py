@@ -11,7 +11,7 @@ import torch
 from trainer.networks import build, layers, names
 from trainer.networks.branches import Branched, Drawing, draw
 from trainer.networks.discriminators import Verdict
-from trainer.networks.photo2cartoon import Photo2Cartoon
+from trainer.presets import FEW_SHOT_OWN
 
 TINY = {  # settings and side of a picture in px
     "cyclegan": ({"width": 4, "blocks": 2}, 32),
@@ -27,7 +27,7 @@ TINY = {  # settings and side of a picture in px
 }
 VARIANTS = {
     "photo2cartoon full": ("photo2cartoon", {"width": 4, "size": 64, "light": False}, 64),
-    "photo2cartoon heads": ("photo2cartoon", {"width": 4, "heads": 2, "own": Photo2Cartoon.FEW_SHOT_OWN}, 64),
+    "photo2cartoon heads": ("photo2cartoon", {"width": 4, "heads": 2, "own": FEW_SHOT_OWN}, 64),
     "ugatit full": ("ugatit", {"width": 4, "blocks": 2, "size": 32, "light": False}, 32),
     "ugatit keypoint": ("ugatit", {"width": 4, "blocks": 1, "keypoint_pads": True}, 26),
     "ugatit heads": ("ugatit", {"width": 4, "blocks": 1, "heads": 2, "own": ("stem", "out")}, 32),
@@ -39,7 +39,7 @@ VARIANTS = {
 }
 CASES = {**{name: (name, *case) for name, case in TINY.items()}, **VARIANTS}
 GROUPS = ("one", "two")
-BRANCHED = {"ugatit": ("stem", "up"), "photo2cartoon": Photo2Cartoon.FEW_SHOT_OWN, "cyclegan": ("encode", "out")}
+BRANCHED = {"ugatit": ("stem", "up"), "photo2cartoon": FEW_SHOT_OWN, "cyclegan": ("encode", "out")}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -15,14 +15,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from skimage import data
 
-from faces.align import TEMPLATE, align_matrix, crop
-from livetoon.errors import DataError
+from faces.align import COORDINATES, TEMPLATE, align_matrix, crop
+from livetoon.errors import DataError, UsageError
 from trainer import prepare
 from trainer.pictures import read
 from trainer.prepare_face import aligned
 from trainer.prepare_plan import Settings
 from trainer.prepare_report import contact_sheet, write_needs_points
-from trainer.prepare_table import COORDINATES
 
 EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye
 HAND_SET = np.array([(204, 102), (247, 105), (223, 126), (200, 139), (247, 141)], float)
@@ -194,11 +193,31 @@ def test_files_that_others_put_in_out_are_left_alone(tmp_path, face):
     assert len(made) == 2 and made["kids/photo/A.png"] == b"somebody else's"
 
 
-def test_out_may_lie_in_in(tmp_path, face):
-    save(tmp_path / "in/a.png", face)
+@pytest.mark.parametrize(
+    ("source", "out", "sentence"),
+    [
+        ("in", "in/out", "out: lies in IN, whose pictures the crops would become"),
+        ("in", "in", "in: is IN itself"),
+        ("in", "link/out", "out: lies in IN"),
+        ("data/kids/photo", "data", "photo: holds crops of OUT"),
+        ("data/kids/photo/more", "data", "more: holds crops of OUT"),
+        ("data/kids", "data", "kids: holds crops of OUT"),
+    ],
+)
+def test_crops_never_become_pictures(source, out, sentence, tmp_path, face, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("in", "data/kids/photo/more"):
+        save(Path(folder, "a.png"), face)
+    Path("link").symlink_to("in")
+    with pytest.raises(UsageError, match=sentence):
+        prepare.prepare(Path(source), Path(out), Settings(group="kids"), jobs=1)
+
+
+def test_pictures_may_lie_beside_the_groups_of_out(tmp_path, face):
+    save(tmp_path / "data/raw/a.png", face)
+    points = hand_set(tmp_path / "data/raw")
     for _ in range(2):
-        points = hand_set(tmp_path / "in")
-        counts = prepare.prepare(tmp_path / "in", tmp_path / "in/out", Settings(group="kids"), points=points, jobs=1)
+        counts = prepare.prepare(tmp_path / "data/raw", tmp_path / "data", Settings(group="kids"), points=points)
         assert counts["kept"] == 1 and counts["dropped"] == {}
 
 
@@ -348,7 +367,12 @@ def test_points_beside_the_picture_are_those_of_another(tmp_path, face):
         (["in", "out", "--white", "--masks", "m.onnx"], 2, "--masks m.onnx: no such file"),
         (["in", "out", "--groups", "pirates"], 2, "pirates cannot be told from a face"),
         (["in", "out", "--groups", "kids", "--group", "kids"], 2, "leave --groups out"),
-        (["in", "out", "--group", "a/b"], 1, "group 'a/b': expected letters"),
+        (["in", "out", "--group", "a/b"], 2, "--group: 'a/b' cannot name a group (expected letters"),
+        (["in", "out", "--group", "my kids"], 2, "--group: 'my kids' cannot name a group (expected letters"),
+        (["in", "out", "--group", "children"], 2, "--group: 'children' cannot name a group (torch uses it)"),
+        (["in", "out", "--groups", "kids,keys"], 2, "--groups: 'keys' cannot name a group (torch uses it)"),
+        (["in", "out", "--group", "trainA"], 2, "--group: 'trainA' cannot name a group (it means something else"),
+        (["in", "out", "--table", "group.csv"], 1, "group.csv: line 2: 'type' cannot name a group (torch uses it)"),
         (["in", "out", "--size", "8"], 2, "--size: expected 32 to 1024, got 8"),
         (["in", "out", "--jobs", "0"], 2, "--jobs: expected 1 to 256, got 0"),
         (["in", "out", "--min-sharpness", "nan"], 2, "--min-sharpness: expected 0 to 10"),
@@ -360,6 +384,7 @@ def test_wrong_use_is_one_sentence(arguments, code, sentence, tmp_path, face, mo
     monkeypatch.chdir(tmp_path)
     save(Path("in/a.png"), face)
     Path("empty").mkdir()
+    Path("group.csv").write_text("file,group\na.png,type\n")
     found, _, said = call(*arguments, capsys=capsys)
     assert found == code
     assert sentence in said and len(said.strip().splitlines()) == 1

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from faces.align import COORDINATES
 from livetoon.errors import DataError
-from trainer.prepare_table import COORDINATES, read_labels
+from trainer.prepare_table import read_labels
 
 HAND_SET = (204, 102, 247, 105, 223, 126, 200, 139, 247, 141)
 
@@ -41,8 +42,8 @@ POINTS_ROW = {"file": "a.png", **dict(zip(COORDINATES, HAND_SET, strict=True))}
         ({"file": "a.png", "age": "5"}, "has no column group, nor age and sex"),
         ({"name": "a.png", "group": "kids"}, "has no column file"),
         ({"file": "b.png", "group": "kids"}, "none of its files lies in"),
-        ({"file": "a.png", "group": "../out"}, r"line 2: group '\.\./out': expected letters"),
-        ({"file": "a.png", "group": "photo"}, "line 2: group 'photo': expected letters"),
+        ({"file": "a.png", "group": "../out"}, r"line 2: '\.\./out' cannot name a group \(expected letters"),
+        ({"file": "a.png", "group": "photo"}, r"line 2: 'photo' cannot name a group \(it means something else"),
         ({"file": "a.png", "age": "old", "sex": "F"}, "line 2: age is 'old', expected a number"),
         ({"file": "a.png", "age": "5", "sex": "w"}, "line 2: sex is 'w', expected F or M"),
         ({**POINTS_ROW, "group": "kids", "nose_x": ""}, "line 2: nose_x is '', expected a number"),

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from skimage import data
 
+from faces.align import COORDINATES
 from trainer import prepare
 from trainer.lock import alone
 from trainer.pictures import read
 from trainer.prepare_plan import Settings
-from trainer.prepare_table import COORDINATES
 
 HAND_SET = np.array([(204, 102), (247, 105), (223, 126), (200, 139), (247, 141)], float)
 MIRRORED = (np.array([299, 0]) - HAND_SET * (1, -1))[[1, 0, 2, 4, 3]]

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from faces.align import COORDINATES
 from trainer import checkpoint, data, loop, losses, run
 from trainer.ada import Controller
 from trainer.checkpoint import load_generator
@@ -195,7 +196,7 @@ def test_without_a_face_id_network_a_preset_that_wants_one_stops(name, pairs, tm
             "--points: preset keypoint2 learns where five points",
         ),
         (["--masks", __file__], 2, "--masks: preset fewshot learns no alpha"),
-        (["--groups", "many,keys"], 2, "--groups: keys cannot name a group"),
+        (["--groups", "many,keys"], 2, "--groups: 'keys' cannot name a group"),
         (["--groups", "many,none"], 1, "photo of none: no pictures in"),
         (["--set", "own=head"], 2, "--set own=head: expected parts of stem"),
         (["--devices", "0"], 2, "--devices, --nodes: expected at least 1"),
@@ -220,7 +221,7 @@ def test_a_face_id_file_that_is_none_is_named(pairs, tmp_path, capsys):
 
 def test_points_that_name_no_photo_are_refused(pairs, tmp_path, capsys):
     (tmp_path / "points.csv").write_text(
-        "file," + ",".join(f"{point}_{axis}" for point in data.POINTS for axis in "xy") + "\nx.png," + "1," * 9 + "1\n"
+        "file," + ",".join(COORDINATES) + "\nx.png," + "1," * 9 + "1\n"
     )
     small = ["--set", "size=34", "--set", "own="]
     arguments = command(pairs, tmp_path / "out", "--preset", "keypoint2", "--points", str(tmp_path / "points.csv"))

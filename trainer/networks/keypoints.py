@@ -3,9 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faces.align import POINTS
 from trainer.networks import network
-
-POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 @network("keypoints")

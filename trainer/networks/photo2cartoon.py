@@ -177,8 +177,6 @@ class Photo2Cartoon(Branched):
     in the few-shot network; own: parts that each group has to itself.
     """
 
-    FEW_SHOT_OWN = ("stem", "hourglass1", "hourglass4", "out")  # of the released few-shot network
-
     def __init__(
         self,
         groups: Sequence[str],
