@@ -119,7 +119,7 @@ def _made_by(network, settings: Settings) -> dict:
 
 def _check(photos: list[Path], out: Path, settings: Settings) -> None:
     """At the door, before anything slow."""
-    from trainer.initial import check_names
+    from trainer.group_names import check_names
 
     if settings.size < 32 or settings.size % 16:
         raise UsageError(f"--size {settings.size}: expected a multiple of 16, at least 32, as the live network takes")
@@ -129,10 +129,8 @@ def _check(photos: list[Path], out: Path, settings: Settings) -> None:
         raise UsageError(f"--masks {settings.masks}: no such file")
     if settings.group and settings.groups:
         raise UsageError("--group puts all photos in one group; leave --groups out")
-    names = (settings.group,) if settings.group else settings.groups or ()
-    if bad := [name for name in names if not name or not all(c.isalnum() or c in "_-" for c in name)]:
-        raise UsageError(f"--groups: {bad[0]!r} cannot name a group; expected letters, digits, _ and -")
-    check_names(names)
+    check_names([] if settings.group is None else [settings.group], "--group")
+    check_names(settings.groups or [])
     for folder in photos:
         if os.path.realpath(folder) == os.path.realpath(out):
             raise UsageError(f"--out {out}: is one of PHOTOS; name another folder for the pairs")

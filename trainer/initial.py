@@ -7,18 +7,13 @@ from torch import nn
 
 from livetoon.errors import TrainingError, UsageError
 from trainer.checkpoint import latest, load_generator, load_network, read_state
+from trainer.group_names import check_names
 from trainer.networks import build
 from trainer.networks.branches import Branched
 from trainer.presets import Live
 from trainer.translation import TranslationLearner
 
 GROUP_HEADS = ("conv_cls", "group_classfier")  # what tells groups apart in a discriminator: a row for each group
-
-
-def check_names(groups: Sequence[str]) -> None:
-    """UsageError for names that torch needs for itself."""
-    if taken := [group for group in groups if hasattr(nn.ModuleDict(), group)]:
-        raise UsageError(f"--groups: {', '.join(taken)} cannot name a group (torch uses it); choose another name")
 
 
 def branched_network(preset: Live) -> nn.Module:

@@ -10,7 +10,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from trainer.initial import branched_network, check_names
+from trainer.group_names import check_names
+from trainer.initial import branched_network
 from trainer.presets import Live, Preset, Translation
 from trainer.translation import build_generator, build_judges
 

@@ -37,7 +37,7 @@ def prepare(
 
     source, out = (Path(os.path.abspath(path)) for path in (source, out))
     _check(source, out, settings, table)
-    found, others = listing(source, out)
+    found, others = listing(source)
     out.mkdir(parents=True, exist_ok=True)
     jobs = jobs or _cores()
     with alone(out):
@@ -71,23 +71,39 @@ def _check(source: Path, out: Path, settings: Settings, table: Path | None) -> N
     """At the door, before anything slow."""
     from trainer.prepare_table import check_group
 
+    wanted = settings.groups or ()
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; expected one with pictures, which may lie in folders of it")
-    if source == out:
-        raise UsageError(f"OUT {out}: is IN itself; name another folder for the crops")
+    _check_apart(source, out)
     if settings.masks is not None and not settings.masks.is_file():
         raise UsageError(f"--masks {settings.masks}: no such file")
     if settings.group and settings.groups:
         raise UsageError("--group puts all pictures in one group; leave --groups out")
-    for name in (settings.group, *(settings.groups or ())):
-        if name is not None:
-            check_group(name)
-    unknown = [name for name in settings.groups or () if name not in TOLD_APART]
+    for option, names in (("--group", [settings.group] if settings.group is not None else []), ("--groups", wanted)):
+        for name in names:
+            try:
+                check_group(name)
+            except DataError as error:
+                raise UsageError(f"{option}: {error}") from None
+    unknown = [name for name in wanted if name not in TOLD_APART]
     if unknown and table is None:
         raise UsageError(
             f"--groups: {', '.join(unknown)} cannot be told from a face (only {', '.join(TOLD_APART)} can); "
             "add --table with a column group, or use --group NAME"
         )
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """UsageError where the crops of OUT would be pictures of IN when the command is given again."""
+    source, out = (Path(os.path.realpath(path)) for path in (source, out))
+    if source == out:
+        raise UsageError(f"OUT {out}: is IN itself; name another folder for the crops")
+    if out.is_relative_to(source):
+        raise UsageError(f"OUT {out}: lies in IN, whose pictures the crops would become; name a folder outside of it")
+    for domain in ("photo", "cartoon"):
+        for crops in out.glob(f"*/{domain}"):
+            if source.is_relative_to(crops) or crops.is_relative_to(source):
+                raise UsageError(f"IN {source}: holds crops of OUT; name a folder of pictures outside of {out}")
 
 
 def _cores() -> int:

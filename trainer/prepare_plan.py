@@ -56,13 +56,13 @@ class Task:
     key: str  # of everything but the picture that decides what becomes of it
 
 
-def listing(source: Path, out: Path) -> tuple[list[Path], int]:
-    """Every picture in `source`, by path, hidden ones and those of `out` left out; how many other files there are."""
+def listing(source: Path) -> tuple[list[Path], int]:
+    """Every picture in `source`, by path, hidden ones left out; how many other files there are."""
     from trainer.pictures import pictures
 
     found, others = [], 0
     for folder, folders, files in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(folder, name) != out)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = pictures(Path(folder))
         found += here
         others += sum(not name.startswith(".") for name in files) - len(here)

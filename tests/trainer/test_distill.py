@@ -240,7 +240,7 @@ def test_a_note_of_a_broken_drawing_is_none(tmp_path):
         (["--batch", "0"], 2, "--batch 0: expected at least 1"),
         (["--masks", "nowhere.onnx"], 2, "--masks nowhere.onnx: no such file"),
         (["--group", "a/b"], 2, "'a/b' cannot name a group"),
-        (["--groups", "many,keys"], 2, "keys cannot name a group"),
+        (["--groups", "many,keys"], 2, "'keys' cannot name a group"),
         (["--group", "a", "--groups", "b"], 2, "leave --groups out"),
         (["--groups", "none"], 1, "no photos of none; found groups: few, many"),
         (["--out", "{photos}"], 2, "is one of PHOTOS"),

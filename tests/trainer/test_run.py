@@ -107,7 +107,7 @@ def test_a_run_killed_while_it_works_goes_on_to_the_same_bits(whole, pairs, tmp_
         (["--set", "network=live-dense"], 2, "--set network=live-dense: has no branches"),
         (["--groups", "kids,kids"], 2, "expected different names"),
         (["--groups", "many,a.b"], 2, "--groups many,a.b: expected different names of letters"),
-        (["--groups", "many,keys"], 2, "--groups: keys cannot name a group"),
+        (["--groups", "many,keys"], 2, "--groups: 'keys' cannot name a group"),
         (["--groups", "many,none"], 1, "none: no pairs"),
         (["--resume"], 1, "nothing to resume"),
         (["--init", "nowhere.safetensors"], 2, "--init nowhere.safetensors: no such file or folder"),
