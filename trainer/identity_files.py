@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import pickle
 import re
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from livetoon.errors import ModelError
 from livetoon.files import replacing
+from trainer import torch_files
 from trainer.identity import FaceIdentity
 from trainer.networks.mobilefacenet import MobileFaceNet, MobileFaceNet128
 
@@ -113,13 +112,7 @@ def _described_128(first: Tensor, narrow: list[Tensor], whole_map: Tensor, last:
 
 
 def _read_torch(path: Path) -> tuple[nn.Module, str | None]:
-    try:
-        # Only the newer of torch's two formats can be mapped; the public networks are in both.
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise ModelError(f"{path}: broken, or holds more than tensors (code in a file is never run)") from None
-    except Exception as error:  # what is no pickle, or half a one, fails in any way at all
-        raise ModelError(f"{path}: not a whole PyTorch file ({type(error).__name__})") from None
+    tensors = torch_files.read(path)
     if not isinstance(tensors, dict):
         raise ModelError(f"{path}: holds a {type(tensors).__name__}; expected the bare state_dict of a MobileFaceNet")
     return network_of(tensors, str(path)), None

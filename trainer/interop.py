@@ -80,8 +80,11 @@ def _convert(options: argparse.Namespace) -> None:
     groups = [name.strip() for name in options.groups.split(",")] if options.groups is not None else None
     if groups is not None and (not all(groups) or len(set(groups)) < len(groups)):
         raise UsageError(f"--groups {options.groups}: expected different names with commas between them")
-    if options.size is not None and options.size < 4:
-        raise UsageError(f"--size {options.size}: expected a side in pixels")
+    if options.size is not None and (options.size < 8 or options.size % 2):
+        raise UsageError(
+            f"--size {options.size}: no network draws such a side; expected a multiple of 16, at least 32, like 256 "
+            "(of the keypoint project 4k + 2, like 178)"
+        )
     if not options.source.exists():
         raise UsageError(f"{options.source}: no such file or folder")
     if options.out.suffix == ".safetensors" or (options.out.is_file() and options.out.suffix not in PICKLED):

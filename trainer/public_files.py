@@ -7,16 +7,13 @@
 
 A is the photo's side (ECE285: 1), B the cartoon's (2). Networks are known here by the names of their files in our
 checkpoints (`PLACES`). Public programs read pickled dicts of tensors and nothing else, so here, and nowhere else in
-livetoon, torch.save writes such dicts; they are always read with weights_only, which runs no code.
+livetoon, torch.save writes such dicts; torch_files.py reads them and runs no code.
 """
 
 import itertools
 import os
-import pickle
 import re
 import shutil
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +23,8 @@ from torch import Tensor, nn
 
 from livetoon.errors import ModelError, UsageError
 from livetoon.files import replacing
-from trainer import checkpoint
+from trainer import checkpoint, torch_files
+from trainer.group_names import check_names
 from trainer.identity_files import network_of
 from trainer.networks import build
 from trainer.presets import FEW_SHOT_OWN
@@ -71,9 +69,8 @@ def read(path: Path, groups: Sequence[str] | None = None, size: int | None = Non
         if groups or size:
             raise UsageError(f"--groups, --size: {path} tells its own; they are for public files")
         return _ours(path)
-    if bad := [group for group in groups or () if not group or "." in group or hasattr(nn.ModuleDict(), group)]:
-        raise UsageError(f"--groups: {bad[0]!r} cannot name a group (torch uses it); choose another name")
-    content = _load(path)
+    check_names(groups or ())
+    content = torch_files.read(path)
     networks = {}
     for name, (place, tensors) in _state_dicts(content, path).items():
         network = _network(tensors, f"{path}: {name}" if name else str(path), groups, size)
@@ -159,19 +156,6 @@ def _ours(path: Path) -> Networks:
     return networks
 
 
-def _load(path: Path) -> object:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if re.search(r"Unsupported|not an allowed global|GLOBAL", str(error)):
-            raise ModelError(f"{path}: holds more than tensors; code in a file is never run") from None
-        raise ModelError(f"{path}: not a PyTorch checkpoint, or cut short") from None
-    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error, OSError):
-        raise ModelError(f"{path}: not a PyTorch checkpoint, or cut short") from None
-
-
 def _state_dicts(content: object, path: Path) -> dict[str, tuple[str | None, dict[str, Tensor]]]:
     """Name in the file (none of a bare state_dict) -> where the network belongs, if that is told, and its tensors."""
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
@@ -219,7 +203,7 @@ def describe(
     shapes: Mapping[str, Sequence[int]], groups: Sequence[str] | None = None, size: int | None = None
 ) -> tuple[str, dict]:
     """Name and settings of the network with these published keys; ModelError when there is none, KeyError when one
-    that tells a setting is missing."""
+    that tells a setting is missing, UsageError for a `size` that the network cannot draw."""
     if "fc3.weight" in shapes and "conv1.weight" in shapes:
         maps = shapes["fc1.weight"][1] // shapes["conv2.weight"][0]
         return "keypoints", {"size": (round(maps**0.5) * 2 + 4) * 2 + 4}
@@ -232,9 +216,20 @@ def describe(
     settings.setdefault("size", size or usual)
     if size and settings["size"] != size:
         raise ModelError(f"a full network for {settings['size']} px; leave --size {size} out")
+    if size:
+        _check_size(size, name, settings)
     if groups and len(groups) != len(settings["groups"]):
         raise ModelError(f"{len(settings['groups'])} groups, but {len(groups)} names in --groups")
     return name, settings
+
+
+def _check_size(size: int, name: str, settings: dict) -> None:
+    step = 16 if name == "photo2cartoon" else 4
+    pads = settings.get("keypoint_pads", False)
+    least = 32 if name == "photo2cartoon" else 10 if pads else 8
+    if size < least or size % step != (2 if pads else 0):
+        expected = "4k + 2" if pads else f"a multiple of {step}"
+        raise UsageError(f"--size {size}: network {name} draws no such side; expected {expected}, at least {least}")
 
 
 def _place_of(network: nn.Module, source: str) -> str:

@@ -127,7 +127,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(public, tmp_path):
     torch.save({**public.state_dict(), "bn.bias": Trap(sprung)}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Trap(sprung), protocol=2))
     for name in ("zip.pth", "plain.pth"):
-        with pytest.raises(ModelError, match=f"{name}: broken, or holds more than tensors") as caught:
+        with pytest.raises(ModelError, match=f"{name}: holds more than tensors; code in a file is never run") as caught:
             load_face_id(tmp_path / name)
         assert len(str(caught.value).splitlines()) == 1
     assert not sprung.exists()
@@ -165,16 +165,18 @@ def test_cut_files_and_strangers_are_named(public, exported, tmp_path):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "notes.pt").write_text("epoch 3, learning rate 0.1\n")
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     save_file(public.state_dict(), tmp_path / "crop.safetensors", {"crop": "nose"})
     (tmp_path / "face.bin").write_bytes(b"x")
     for name, words in [
-        ("cut.pth", "not a whole PyTorch file"),
-        ("old.pth", "not a whole PyTorch file|broken, or holds more"),
+        ("cut.pth", "not a PyTorch checkpoint, or cut short"),
+        ("old.pth", "not a PyTorch checkpoint, or cut short"),
+        ("notes.pt", "not a PyTorch checkpoint at all; expected a file that torch.save wrote"),
         ("cut.safetensors", "not a safetensors file"),
         ("cut.onnx", "not an ONNX network that can be read"),
-        ("empty.pt", "not a whole PyTorch file"),
+        ("empty.pt", "not a PyTorch checkpoint, or cut short"),
         ("list.pt", "holds a list; expected the bare state_dict"),
         ("a.safetensors", "its keys are others"),
         ("crop.safetensors", "face crop 'nose'"),

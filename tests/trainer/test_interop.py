@@ -512,7 +512,14 @@ def test_a_file_cut_short_is_one_sentence(zipped, kept, tmp_path, capsys):
         (["a.pt", "ours", "--groups", "x,y"], "1 groups, but 2 names"),
         (["a.pt", "ours", "--groups", "x,x"], "expected different names"),
         (["a.pt", "ours", "--groups", "keys"], "'keys' cannot name a group"),
-        (["a.pt", "ours", "--size", "0"], "--size 0"),
+        (["a.pt", "ours", "--groups", "my.kids"], "'my.kids' cannot name a group (expected letters, digits, _ and -)"),
+        (["a.pt", "ours", "--groups", "my kids"], "'my kids' cannot name a group (expected letters, digits, _ and -)"),
+        (["a.pt", "ours", "--size", "0"], "--size 0: no network draws such a side; expected a multiple of 16"),
+        (["a.pt", "ours", "--size", "37"], "--size 37: no network draws such a side; expected a multiple of 16"),
+        (["a.pt", "ours", "--size", "38"], "--size 38: network ugatit draws no such side; expected a multiple of 4"),
+        (["photo.pt", "ours", "--size", "40"], "--size 40: network photo2cartoon draws no such side; expected a multi"),
+        (["key.pt", "ours", "--size", "64"], "--size 64: network ugatit draws no such side; expected 4k + 2"),
+        (["notes.pt", "ours"], "notes.pt: not a PyTorch checkpoint at all; expected a file that torch.save wrote"),
         (["a.pt", "none/ours"], "none: no such folder"),
         (["a.pt", "b.safetensors"], "expected NAME.pt, NAME.pth or a folder"),
         (["empty", "b.pt"], "no checkpoint in it"),
@@ -525,6 +532,11 @@ def test_wrong_use_of_convert(arguments, sentence, tmp_path, capsys, monkeypatch
     monkeypatch.chdir(tmp_path)
     torch.save({"genA2B": public_state(shaken(*one_group("ugatit light")[:1], **one_group("ugatit light")[1]))}, "a.pt")
     torch.save(public_state(shaken("patchgan", width=4)), "judge.pth")
+    photo = shaken("photo2cartoon", groups=["one"], width=4)
+    torch.save({"genA2B": public_state(photo)}, "photo.pt")
+    keypoint = shaken("ugatit", groups=["one"], width=4, blocks=1, keypoint_pads=True)
+    torch.save({"genA2B": public_state(keypoint)}, "key.pt")
+    Path("notes.pt").write_text("epoch 3, learning rate 0.1\n")
     Path("empty").mkdir()
     live = build("live", groups=["a"], widths=(4, 8, 8, 8), blocks=(0, 1, 0))
     checkpoint.save_generator(Path("live.safetensors"), live)
