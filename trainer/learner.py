@@ -32,7 +32,7 @@ class Learner(Protocol):
         """What a checkpoint holds."""
 
     def state(self) -> dict:
-        """The rest of it, as JSON."""
+        """The rest of it, as JSON; `judge` names what validation's score is made of, where there is one."""
 
     def resume(self, parts: Parts, state: dict) -> None:
         """Go on from what a checkpoint held: `parts` after restoring, and its state."""

@@ -1,24 +1,67 @@
 """The live generator's learner: pairs and photos in, batches, steps and sample pictures out."""
 
 import math
+from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from trainer import augment
+from trainer import augment, losses
 from trainer.checkpoint import Parts
+from trainer.collect import VALIDATION_MOST, Unpaired, validation_names
 from trainer.data import Group
-from trainer.live_step import Batch, Trainer
+from trainer.live_step import MOVEMENT, Batch, Trainer
 from trainer.presets import Live
+from trainer.validation import Validation
+from trainer.watch import PAIRED, Watch
 
 WARM_UP_STEPS = 100
 
 
-class LiveLearner:
-    """See learner.Learner. learned: groups whose branches had learned before this run."""
+def spare(
+    pictures: dict[str, Group], groups: Collection[str]
+) -> tuple[dict[str, Group], dict[str, Unpaired], tuple[str, ...]]:
+    """What trains, what validates, and the groups (of those allowed to) whose pairs of the second do not train.
 
-    def __init__(self, trainer: Trainer, data: dict[str, Group], device: torch.device | str = "cpu"):
+    Small groups cannot spare any, and are validated on what they train with, as in collect.py. Cartoons that validate
+    lie on white by the mask of their photo.
+    """
+    train, kept, spared = {}, {}, []
+    for group, found in pictures.items():
+        names = validation_names(found.names) if group in groups else set()
+        here = [index for index, name in enumerate(found.names) if name in names]
+        train[group] = _only(found, [index for index in range(len(found.photos)) if index not in here])
+        kept[group] = _unpaired(_only(found, here or range(len(found.photos))[:VALIDATION_MOST]))
+        spared += [group] if here else []
+    return train, kept, tuple(spared)
+
+
+def _only(group: Group, indices: Collection[int]) -> Group:
+    """These pairs of it; all its other photos."""
+    lists = {name: getattr(group, name) for name in ("photos", "cartoons", "alphas", "names")}
+    return replace(group, **{name: [values[index] for index in indices] for name, values in lists.items()})
+
+
+def _unpaired(group: Group) -> Unpaired:
+    weights = [alpha.astype(np.float32)[..., None] / 255 for alpha in group.alphas]
+    laid = [cartoon * w + 255 * (1 - w) for cartoon, w in zip(group.cartoons, weights, strict=True)]
+    return Unpaired(group.photos, [picture.round().astype(np.uint8) for picture in laid])
+
+
+class LiveLearner:
+    """See learner.Learner. validation: what judges the averaged weights, and by which pictures; None: nothing does."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        data: dict[str, Group],
+        device: torch.device | str = "cpu",
+        validation: Validation | None = None,
+    ):
         self.trainer, self.preset, self.device = trainer, trainer.preset, torch.device(device)
+        self.validation = validation or Validation(self.preset, {})
+        self.watch, self._advice = Watch(tries=PAIRED), []
         for network in (trainer.generator, trainer.ema, trainer.features):
             if network is not None:
                 network.to(self.device)
@@ -47,20 +90,28 @@ class LiveLearner:
         rate = learning_rate(peak, step, steps, preset.decay_share)
         decay = min(preset.ema, (step + 1) / (step + 10)) if stage == 1 else preset.ema
         corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
-        return self.trainer.step({g: batch.to(self.device) for g, batch in batches.items()}, rate, decay, corner)
+        figures = self.trainer.step({g: batch.to(self.device) for g, batch in batches.items()}, rate, decay, corner)
+        self._look(figures)
+        return figures
+
+    def _look(self, figures: dict[str, float]) -> None:
+        moved = {name: [v for key, v in figures.items() if key.endswith(f"/{name}")] for name in MOVEMENT}
+        terms = {name: value for name, value in figures.items() if not name.endswith(MOVEMENT)}
+        self._advice = self.watch.step(terms, **{name: sum(each) / len(each) for name, each in moved.items()})
 
     def advice(self) -> list[str]:
-        return []
+        return self._advice
 
     def parts(self) -> Parts:
         networks = {"generator": self.trainer.generator, "ema": self.trainer.ema}
         return Parts(networks, {"optimizer": self.trainer.optimizer})
 
     def state(self) -> dict:
-        return {}
+        return {"watch": self.watch.state_dict(), "judge": self.validation.judge}
 
     def resume(self, parts: Parts, state: dict) -> None:
-        pass
+        if "watch" in state:  # checkpoints of older runs know none
+            self.watch.load_state_dict(state["watch"])
 
     @torch.no_grad()
     def sheet(self, stage: int, step: int) -> np.ndarray:
@@ -69,14 +120,24 @@ class LiveLearner:
         for group, batch in self.sampler.batches(stage, 1 << 30).items():
             batch = batch.to(self.device)
             drawn = self.trainer.ema(batch.photo, group)
-            laid = drawn[:, 3:] * drawn[:, :3] + (1 - drawn[:, 3:])
+            laid = losses.on_white(drawn[:, :3], drawn[:, 3:])
             for triple in zip(batch.photo, laid, drawn[:, 3:].expand_as(laid) * 2 - 1, strict=True):
                 columns.append(torch.cat(list(triple), dim=1))
         whole = torch.cat(columns, dim=2).clamp(-1, 1).cpu()
         return ((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
     def validate(self, stage: int, step: int) -> dict[str, float]:
-        return {}
+        """Only the groups that the stage learns are drawn: the others would cost time and say nothing yet."""
+        if not self.validation.due(stage, step):
+            return {}
+        learned = self.preset.groups[:1] if stage == 1 else self.preset.groups
+        return self.validation(learned, self._draw, groups=learned)
+
+    @torch.no_grad()
+    def _draw(self, photos: torch.Tensor, group: str) -> torch.Tensor:
+        """(N, 3, S, S) in [-1, 1] -> the drawing on white by its own alpha, alike."""
+        drawn = self.trainer.ema(photos.to(self.device), group)
+        return losses.on_white(drawn[:, :3], drawn[:, 3:])
 
 
 class Sampler:

@@ -18,6 +18,8 @@ from trainer import losses
 from trainer.checkpoint import GO_ON
 from trainer.presets import Preset
 
+MOVEMENT = ("change", "output_variance")  # figures of a step that are no loss terms
+
 
 @dataclass
 class Batch:
@@ -66,7 +68,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=1.0, weight_decay=self.preset.weight_decay)
 
     def step(self, batches: dict[str, Batch], learning_rate: float, decay: float, corner: tuple[int, int]) -> dict:
-        """Move the parameters once; returns each group's loss terms.
+        """Move the parameters once; returns each group's loss terms, and how its drawings move (_movement).
 
         corner: where the feature loss looks (a crop of 3/8 of the side: seeing it all costs as much as the generator).
         """
@@ -82,6 +84,7 @@ class Trainer:
             cartoon, alpha = self._targets(batch, group)
             loss, terms = self._loss(logits, cartoon, alpha, corner)
             total = total + loss
+            terms |= _movement(logits.detach(), batch.photo, alpha)
             figures.update({f"{group}/{name}": value for name, value in terms.items()})
         total.backward()
         for param_group in self.optimizer.param_groups:
@@ -148,3 +151,15 @@ class Trainer:
                 kept.lerp_(value, 1 - decay)
             else:
                 kept.copy_(value)
+
+
+@torch.no_grad()
+def _movement(logits: Tensor, photo: Tensor, alpha: Tensor) -> dict[str, float]:
+    """Both are small in a collapse: how far the drawings are from their photos inside the person (in [0, 1]; the
+    photo's background is no drawing's), and the variance of what is drawn on white. Every fourth pixel tells it."""
+    logits, photo, alpha = (each[..., ::4, ::4] for each in (logits, photo, alpha))
+    picture = torch.tanh(logits[:, :3])
+    return {
+        "change": losses.masked_l1(picture, photo, alpha).item() / 2,
+        "output_variance": losses.on_white(picture, torch.sigmoid(logits[:, 3:])).var().item(),
+    }

@@ -29,6 +29,7 @@ log = logging.getLogger("trainer")
 
 SAVE_EVERY_S = 240  # what a crash may cost
 LOG_EVERY = 50  # steps whose mean is logged
+TOLD = ("kid/", "l1/", "identity/")  # figures of validation that are told at once
 AHEAD = 3  # batches prepared while one is learned
 
 
@@ -116,11 +117,22 @@ def _position(run: Run) -> tuple[int, int]:
     state = checkpoint.restore(folder, parts)
     try:
         run.learner.resume(parts, state)
-        run.best = math.inf if state.get("best") is None else float(state["best"])
+        run.best = _best(state, run.learner.state())
     except (KeyError, TypeError, ValueError, AttributeError):
         raise TrainingError(f"{folder / 'state.json'}: not the state of such a run; it cannot be resumed") from None
     log.info("resumed at stage %d, step %d", state["stage"], state["step"])
     return state["stage"], state["step"]
+
+
+def _best(before: dict, now: dict) -> float:
+    """The best score of a checkpoint's state, where the same judge goes on; states of older runs name none."""
+    if before.get("best") is None:
+        return math.inf
+    judges = before.get("judge"), now.get("judge")
+    if all(judges) and judges[0] != judges[1]:
+        log.info("the best checkpoint was told by %s, and from here on by %s: its score no longer counts", *judges)
+        return math.inf
+    return float(before["best"])
 
 
 def _stage(run: Run, stage: int, first: int, steps: int, asked: Callable[[], bool], clock: Callable[[], float]) -> bool:
@@ -152,8 +164,8 @@ def _judge(run: Run, stage: int, step: int, found: dict[str, float]) -> None:
     score = found.pop("score", math.nan)
     if run.loggers is not None:
         run.loggers.figures(stage, step, found)
-        kid = {name: value for name, value in found.items() if name.startswith("kid/")}
-        log.info("validation at step %d: %s", step, " ".join(f"{name} {value:.4f}" for name, value in kid.items()))
+        told = {name: value for name, value in found.items() if name.startswith(TOLD)}
+        log.info("validation at step %d: %s", step, " ".join(f"{name} {value:.4f}" for name, value in told.items()))
     if score < run.best:
         run.best = score
         run.save(stage, step, "best")

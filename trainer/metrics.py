@@ -8,6 +8,7 @@ of different subset sizes and of different picture sizes cannot be compared.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from livetoon.errors import DataError, ModelError, UsageError
 from trainer import inception
+from trainer.identity import FaceIdentity
 
 log = logging.getLogger("trainer")
 
@@ -181,45 +183,67 @@ def _lite0(device: str | torch.device) -> Callable[[Tensor], Tensor]:
 Draw = Callable[[Tensor, str], Tensor]  # (N, 3, S, S) in [-1, 1] and a group -> (N, 3, S, S)
 
 
+@dataclass
+class _Drawn:
+    """What is measured of drawings while they exist. features: (N, D) float32; faces: (N, D) unit vectors."""
+
+    change: float
+    l1: float | None
+    features: np.ndarray | None
+    faces: Tensor | None
+
+
 class Validator:
     """Held-out pictures of each group, and what drawing functions make of them; equal at every call.
 
-    photos, cartoons: per group, (S, S, 3) uint8 RGB of one size. `features.name` (with the protocol's picture size)
-    stands in `network`, which belongs beside the figures.
+    photos, cartoons: per group, (S, S, 3) uint8 RGB of one size; paired: the n-th cartoon is the n-th photo's.
+    features: without them KID and FID are left out; their name (with the protocol's picture size) stands in `network`,
+    which belongs beside the figures. identity: pictures (N, 3, S, S) in [-1, 1] -> unit vectors of their faces.
     """
 
     def __init__(
         self,
         photos: Mapping[str, Sequence[np.ndarray]],
         cartoons: Mapping[str, Sequence[np.ndarray]],
-        features: FeatureExtractor,
+        features: FeatureExtractor | None,
         protocol: str = "paper",
+        identity: FaceIdentity | None = None,
+        paired: bool = False,
     ):
         if protocol not in PROTOCOLS:
             raise UsageError(f"KID protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
         self._protocol, self._features = PROTOCOLS[protocol], features
-        side = self._protocol["side"]
-        self.network = f"{features.name} at {side} px" if side else features.name
+        self._identity, self._paired = identity, paired
+        side, name = self._protocol["side"], features.name if features is not None else "no features"
+        self.network = f"{name} at {side} px" if side else name
         self.groups = tuple(dict.fromkeys([*photos, *cartoons]))
         self._real = {"photo": {}, "cartoon": {}}
         self._real_features: dict[tuple[str, str], np.ndarray] = {}
+        self._real_faces: dict[str, Tensor] = {}
         for kind, sets in (("photo", photos), ("cartoon", cartoons)):
             for group in self.groups:
                 self._real[kind][group] = _stacked(sets.get(group, ()), f"{kind}s of {group}")
         for group in self.groups:
-            for kind in ("photo", "cartoon"):
-                if (count := len(self._real[kind][group])) < 2:
+            counts = [len(self._real[kind][group]) for kind in ("photo", "cartoon")]
+            if paired and counts[0] != counts[1]:
+                raise DataError(f"validation of {group}: {counts[0]} photos, {counts[1]} cartoons; expected pairs")
+            for kind, count in zip(("photo", "cartoon"), counts, strict=True):
+                if count < 2:
                     log.warning("validation: %d %s(s) of %s, 2 are needed to measure them", count, kind, group)
 
-    def __call__(self, to_cartoon: Draw, to_photo: Draw | None = None) -> dict[str, float]:
+    def __call__(
+        self, to_cartoon: Draw, to_photo: Draw | None = None, groups: Sequence[str] | None = None
+    ) -> dict[str, float]:
         """`{"kid/GROUP/DIRECTION": ..., "fid/...": ..., "change/...": ...}` of what the functions draw.
 
         Directions: photo-cartoon (drawn cartoons against real ones), cartoon-photo, and photo-reconstruction (a photo
         drawn and brought back, against the photos); the last two need `to_photo`. `change` is the distance of output
-        and input in [0, 1]. A direction is left out where a set that it compares has fewer than 2 pictures.
+        and input in [0, 1]; `l1/GROUP/photo-cartoon`, of pairs, that of a drawing and its photo's cartoon;
+        `identity`, of what is made of photos, the mean cosine of its face and the photo's. A direction is left out
+        where a set that it compares has fewer than 2 pictures. `groups`: only these.
         """
         figures: dict[str, float] = {}
-        for group in self.groups:
+        for group in self.groups if groups is None else [name for name in self.groups if name in groups]:
             photos, cartoons = self._real["photo"][group], self._real["cartoon"][group]
             ways: dict[str, tuple[Tensor, str, Draw]] = {}
             if min(len(photos), len(cartoons)) >= 2:
@@ -229,25 +253,56 @@ class Validator:
             if len(photos) >= 2 and to_photo is not None:
                 ways["photo-reconstruction"] = photos, "photo", lambda x, name: to_photo(to_cartoon(x, name), name)
             for direction, (inputs, kind, draw) in ways.items():
-                drawn, changed = self._drawn(inputs, group, draw)
-                real = self._features_of(kind, group)
-                options = {name: self._protocol[name] for name in ("subsets", "subset_size")}
-                figures[f"kid/{group}/{direction}"] = kid(drawn, real, **options)[0]
-                figures[f"fid/{group}/{direction}"] = fid(drawn, real)
-                figures[f"change/{group}/{direction}"] = changed
+                drawn = self._drawn(inputs, group, draw, cartoons if direction == "photo-cartoon" else None)
+                for name, value in self._figures(drawn, group, kind, direction).items():
+                    figures[f"{name}/{group}/{direction}"] = value
+        return figures
+
+    def _figures(self, drawn: "_Drawn", group: str, kind: str, direction: str) -> dict[str, float]:
+        figures = {"change": drawn.change}
+        if drawn.features is not None:
+            real = self._features_of(kind, group)
+            options = {name: self._protocol[name] for name in ("subsets", "subset_size")}
+            figures["kid"], figures["fid"] = kid(drawn.features, real, **options)[0], fid(drawn.features, real)
+        if drawn.l1 is not None:
+            figures["l1"] = drawn.l1
+        if drawn.faces is not None and direction != "cartoon-photo":
+            figures["identity"] = (drawn.faces * self._faces_of(group)).sum(dim=1).mean().item()
         return figures
 
     @torch.no_grad()
-    def _drawn(self, inputs: Tensor, group: str, draw: Draw) -> tuple[np.ndarray, float]:
-        features, changed = [], 0.0
-        for part in inputs.split(BATCH):
-            x = _in_range(part).to(self._features.device)
-            y = draw(x, group)
+    def _drawn(self, inputs: Tensor, group: str, draw: Draw, cartoons: Tensor | None) -> "_Drawn":
+        """inputs, cartoons: (N, S, S, 3) uint8; cartoons: what pairs are compared with."""
+        features, faces, changed, missed = [], [], 0.0, 0.0
+        for start in range(0, len(inputs), BATCH):
+            part = slice(start, start + BATCH)
+            x = _in_range(inputs[part])
+            y = draw(x if self._features is None else x.to(self._features.device), group)
             if y.shape != x.shape:
                 raise DataError(f"drawn {tuple(y.shape)} from {tuple(x.shape)}: expected the same shape")
-            features.append(self._extract(y))
-            changed += change(x, y) * len(part)
-        return np.concatenate(features), changed / len(inputs)
+            if self._features is not None:
+                features.append(self._extract(y))
+            if self._identity is not None:
+                faces.append(self._face(y))
+            changed += change(x.to(y.device), y) * len(x)
+            if self._paired and cartoons is not None:
+                missed += change(_in_range(cartoons[part]).to(y.device), y) * len(x)
+        return _Drawn(
+            change=changed / len(inputs),
+            l1=missed / len(inputs) if self._paired and cartoons is not None else None,
+            features=np.concatenate(features) if features else None,
+            faces=torch.cat(faces) if faces else None,
+        )
+
+    @torch.no_grad()
+    def _face(self, x: Tensor) -> Tensor:
+        return self._identity(x.to(self._identity.scale.device).float().clamp(-1, 1)).cpu()
+
+    def _faces_of(self, group: str) -> Tensor:
+        if group not in self._real_faces:
+            parts = self._real["photo"][group].split(BATCH)
+            self._real_faces[group] = torch.cat([self._face(_in_range(part)) for part in parts])
+        return self._real_faces[group]
 
     def _features_of(self, kind: str, group: str) -> np.ndarray:
         if (kind, group) not in self._real_features:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from livetoon import cli
 from livetoon.errors import TrainingError, UsageError
-from livetoon.files import write_json
+from livetoon.files import sha256, write_json
 from trainer.presets import PRESETS, Live, Preset, Translation, fields, resolve
 
 VERSION = 1  # of config.json
@@ -28,6 +28,7 @@ class Inputs:
     masks: Path | None = None
     points: Path | None = None
     face_id: Path | None = None
+    identity: Path | None = None
 
 
 def arguments():
@@ -62,6 +63,12 @@ def arguments():
     parser.add_argument("--face-id", type=Path, metavar="FILE", help="face recognition network for the face-ID loss")
     parser.add_argument("--no-face-id", action="store_true", help="go without the face-ID loss")
     parser.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="another face recognition network, which validation measures by how alike faces stay; it teaches nothing",
+    )
+    parser.add_argument(
         "--points",
         type=Path,
         metavar="FILE",
@@ -85,7 +92,7 @@ def arguments():
         "--resume",
         action="store_true",
         help="go on with the run in --out, exactly where it stopped, with the options it was started with; only "
-        f"{', '.join(MAY_CHANGE)} may be others: the run gets longer or shorter",
+        f"{', '.join(MAY_CHANGE)} and --identity may be others: the run gets longer or shorter, or is judged otherwise",
     )
     parser.add_argument(
         "--as-published", action="store_true", help="where program and paper differ, follow the program"
@@ -128,7 +135,8 @@ def _run(options) -> int | None:
         from trainer.plan import describe
 
         return print(describe(preset))
-    inputs = Inputs(tuple(options.data), tuple(options.photos), options.masks, options.points, options.face_id)
+    files = {name: getattr(options, name) for name in ("masks", "points", "face_id", "identity")}
+    inputs = Inputs(tuple(options.data), tuple(options.photos), **files)
     from trainer.loggers import check_names
 
     loggers = [name for name in options.log.split(",") if name and name != "none"]
@@ -170,9 +178,11 @@ def _preset(options) -> Preset:
 def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
     if not inputs.data:
         raise UsageError(NO_DATA)
-    for option, path in (("--face-id", inputs.face_id), ("--points", inputs.points), ("--masks", inputs.masks)):
-        if path is not None and not path.is_file():
-            raise UsageError(f"{option} {path}: no such file")
+    for name in ("face_id", "identity", "points", "masks"):
+        if (path := getattr(inputs, name)) is not None and not path.is_file():
+            raise UsageError(f"--{name.replace('_', '-')} {path}: no such file")
+    if inputs.identity and not preset.validate_every:
+        raise UsageError("--identity: this run never validates; --set validate_every=..., or leave it out")
     if inputs.masks and not isinstance(preset, Live):
         raise UsageError(f"--masks: preset {preset.name} learns no alpha; leave it out")
     if isinstance(preset, Live):
@@ -186,6 +196,11 @@ def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
         raise UsageError(f"--face-id: preset {preset.name} has no such loss; leave it out, or --set face_id=1")
     if inputs.points and not preset.keypoint:
         raise UsageError(f"--points: preset {preset.name} has no such loss; leave it out")
+    if inputs.face_id and inputs.identity and sha256(inputs.face_id) == sha256(inputs.identity):
+        raise UsageError(
+            f"--identity {inputs.identity}: the network of --face-id, and what teaches must not judge; name another "
+            "one, or leave it out"
+        )
     if preset.face_id and not inputs.face_id:
         raise UsageError(
             f"--face-id: preset {preset.name} weighs how alike faces stay; name a recognition network (photo2cartoon's "
@@ -240,7 +255,9 @@ def train(
         keep_memory()
         torch.manual_seed(preset.seed)
         if resume:
-            config["learned"] = _learned_before(out / "config.json", config)
+            before = _before(out / "config.json", config)
+            # A run of pairs that began before some were spared goes on with all of them.
+            config |= {"learned": before.get("learned", []), "spared": before.get("spared", [])}
         make = _live if isinstance(preset, Live) else _translation
         learner = make(preset, inputs, init if not resume else None, config, parallel)
         if parallel.rank:
@@ -267,6 +284,7 @@ def _config(preset: Preset, inputs: Inputs) -> dict:
         "masks": str(inputs.masks.resolve()) if inputs.masks else None,
         "points": str(inputs.points.resolve()) if inputs.points else None,
         "face_id": str(inputs.face_id.resolve()) if inputs.face_id else None,
+        "identity": str(inputs.identity.resolve()) if inputs.identity else None,
         "learned": [],
     }
 
@@ -276,46 +294,52 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     from trainer.data import load, segmenter
     from trainer.features import FeatureNetwork
     from trainer.initial import branched_network, start_live
-    from trainer.live import LiveLearner
+    from trainer.live import LiveLearner, spare
     from trainer.live_step import Trainer
+    from trainer.validation import Validation, open_judges
 
     if parallel.processes > 1:
         raise UsageError("--devices: preset live learns in one process; leave it out")
     generator = branched_network(preset)
     if init is not None:
         config["learned"] = start_live(generator, init)
+    judges = open_judges(preset, inputs.identity, device=parallel.device)
     folders = [Path(name) for name in inputs.data]
     segment = segmenter(inputs.masks) if inputs.masks else None
     pictures = load(folders, list(inputs.photos), preset.groups, preset.size, segment)
-    for group, found in pictures.items():
-        _say(group, f"{len(found.photos)} pairs, {len(found.unpaired)} photos without a drawing")
+    trained, kept, spared = spare(pictures, config.get("spared", preset.groups))
+    for group, found in trained.items():
+        judging = f" and {len(kept[group].photo)} that judge" if group in spared else ""
+        _say(group, f"{len(found.photos)} pairs{judging}, {len(found.unpaired)} photos without a drawing")
     features = FeatureNetwork() if preset.feature else None
-    return LiveLearner(Trainer(generator, preset, features, config["learned"]), pictures, parallel.device)
+    validation = Validation(preset, kept, spared, judges, paired=True)
+    config |= {"metric_features": validation.metric_features, "spared": list(spared)}
+    return LiveLearner(Trainer(generator, preset, features, config["learned"]), trained, parallel.device, validation)
 
 
 def _translation(preset: Translation, inputs: Inputs, init: Path | None, config: dict, parallel):
     """The learner of every other preset, from unpaired pictures."""
     from trainer.collect import collect
+    from trainer.group_names import check_names
     from trainer.identity_files import load_face_id
-    from trainer.initial import check_names, start_translation
-    from trainer.metrics import open_features
+    from trainer.initial import start_translation
     from trainer.sampling import decoded_size, needed_pools
     from trainer.translation import TranslationLearner
+    from trainer.validation import open_judges
 
     check_names(preset.groups)
     if preset.batch % parallel.processes:
         raise UsageError(f"--set batch={preset.batch}: expected a multiple of the {parallel.processes} processes")
     face_id = load_face_id(inputs.face_id).to(parallel.device) if preset.face_id else None
+    judges = open_judges(preset, inputs.identity, face_id, parallel.device)
     folders = [Path(name) for name in inputs.data]
     needed = needed_pools(preset)
     found = collect(folders, list(inputs.photos), preset.groups, needed, decoded_size(preset), inputs.points)
     for group, pictures in found.train.items():
         if parallel.rank == 0:
             _say(group, f"{len(pictures.photo)} photos, {len(pictures.cartoon)} drawings")
-    judge = open_features(device=parallel.device) if preset.validate_every else None
-    if judge is not None:
-        config["metric_features"] = judge.name
-    learner = TranslationLearner(preset, found, face_id, judge, parallel, config["learned"])
+    learner = TranslationLearner(preset, found, face_id, judges, parallel, config["learned"])
+    config |= {"metric_features": learner.validation.metric_features, "spared": list(found.spared)}
     if preset.keypoint and not learner.sampler.with_points():
         raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")
     if init is not None:
@@ -327,8 +351,8 @@ def _say(group: str, counts: str) -> None:
     print(f"{group}: {counts}", file=sys.stderr)
 
 
-def _learned_before(path: Path, config: dict) -> list[str]:
-    """Check `config` against the one of the run that is resumed; returns the groups that had learned before it."""
+def _before(path: Path, config: dict) -> dict:
+    """The configuration of the run that is resumed, after checking `config` against it."""
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["version"] != VERSION:
@@ -345,7 +369,7 @@ def _learned_before(path: Path, config: dict) -> list[str]:
         if name not in (*MAY_CHANGE, "source") and was != value:
             name = "preset" if name == "name" else name
             raise UsageError(f"--resume: {name} is {value}, but the run in {path.parent} was started with {was}")
-    return before.get("learned", [])
+    return before
 
 
 if __name__ == "__main__":

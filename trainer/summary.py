@@ -20,11 +20,13 @@ from trainer.chart import Series, chart, number
 from trainer.loggers import read_csv
 
 NEWEST = 6  # sample sheets that stand open; older ones are folded away
-QUALITY = ("KID", "FID", "identity", "change")  # families that judge come first, the losses after them
+QUALITY = ("KID", "FID", "L1", "identity", "change")  # families that judge come first, the losses after them
 ACCURACY = "discriminator accuracy"
 NOTES = {
     "KID": "lower is better",
     "FID": "lower is better",
+    "L1 ": "distance of a drawing and its photo's cartoon, lower is better",
+    "identity ": "cosine of the faces in what is made and its photo, 1 is the same",
     "change": "distance of output and input",
     ACCURACY: "near 1 on both sides nothing is learnt",
 }
@@ -100,7 +102,7 @@ def family(name: str) -> tuple[str, str]:
     if side := re.fullmatch(r"d_(real|fake)_accuracy", last):
         return ACCURACY, " ".join([*name.split("/")[:-1], side[1]])
     if len(rest) >= 2:
-        return f"{first.upper() if first in ('kid', 'fid') else first} {' '.join(rest[1:])}", rest[0]
+        return f"{first.upper() if first in ('kid', 'fid', 'l1') else first} {' '.join(rest[1:])}", rest[0]
     return last, first
 
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from livetoon.errors import UsageError
 from trainer import ada
 from trainer.checkpoint import Parts
-from trainer.collect import VALIDATION_MOST, Collected
+from trainer.collect import Collected
 from trainer.networks import build
 from trainer.networks.branches import Branched
 from trainer.parallel import Parallel
-from trainer.pictures import resized
 from trainer.presets import Translation
 from trainer.sampling import Sampler, network_input, stage_pools
 from trainer.step import DOMAINS, Networks, Pictures, Rules, Step
+from trainer.validation import NOBODY, Judges, Validation
 from trainer.watch import Watch
 
 log = logging.getLogger("trainer")
@@ -96,9 +96,8 @@ def rules(preset: Translation, stage: int) -> Rules:
 class TranslationLearner:
     """See learner.Learner.
 
-    face_id: pictures -> unit vectors, where the preset weighs it. features: the network that judges
-    (metrics.open_features); without it nothing is validated. learned: groups whose branches had learned before this
-    run.
+    face_id: pictures -> unit vectors, where the preset weighs it. judges: what validates (validation.open_judges).
+    learned: groups whose branches had learned before this run.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class TranslationLearner:
         preset: Translation,
         data: Collected,
         face_id: Callable[[Tensor], Tensor] | None = None,
-        features: Callable | None = None,
+        judges: Judges = NOBODY,
         parallel: Parallel | None = None,
         learned: Sequence[str] = (),
     ):
@@ -126,7 +125,7 @@ class TranslationLearner:
         self.predictor = build("keypoints", size=preset.size).to(self.device) if preset.keypoint else None
         self.networks.keypoints = self.predictor
         self.watch, self._advice = Watch(), []
-        self._features, self._validator = features, None
+        self.validation = Validation(preset, data.validation, data.spared, judges)
         self._place, self._asked = (0, 0), 0  # of the pool's random choices
         self._prepare()
         self.optimizers = self._optimizers()
@@ -319,6 +318,7 @@ class TranslationLearner:
         return {
             "ada": {domain: each.state_dict() for domain, each in self.ada.items()},
             "watch": self.watch.state_dict(),
+            "judge": self.validation.judge,
         }
 
     def resume(self, parts: Parts, state: dict) -> None:
@@ -357,35 +357,18 @@ class TranslationLearner:
 
     @torch.no_grad()
     def validate(self, stage: int, step: int) -> dict[str, float]:
-        every, steps = self.preset.validate_every, dict(self.stages())[stage]
-        if self._features is None or not every or (step % every and step != steps):
+        if not self.validation.due(stage, step):
             return {}
-        from trainer.metrics import Validator
-
-        if self._validator is None:
-            size, kept = self.preset.size, self.data.validation
-            sets = [
-                {g: [resized(p, size) for p in getattr(kept[g], domain)[:VALIDATION_MOST]] for g in self._used()}
-                for domain in ("photo", "cartoon")
-            ]
-            self._validator = Validator(*sets, self._features)
         for network in self.ema.values():
             network.eval()
-        found = self._validator(
+        found = self.validation(
+            self._learned_in(stage),
             lambda x, group: self.ema["ema"](x.to(self.device), group).image,
             lambda x, group: self.ema["ema_back"](x.to(self.device), group).image,
         )
         for network in self._generators():
             network.train()
-        judged = [group for group in self._learned_in(stage) if group in self.data.spared] or self._learned_in(stage)
-        names = {f"kid/{group}/photo-cartoon" for group in judged} & set(found)
-        if names:
-            found["score"] = sum(found[name] for name in names) / len(names)
         return found
-
-    def _used(self) -> list[str]:
-        kept = self.data.validation
-        return [group for group in self.preset.groups if kept[group].photo and kept[group].cartoon]
 
 
 def _heat(x: Tensor, heatmap: Tensor) -> Tensor:

@@ -20,9 +20,22 @@ EXPLOSION = 10.0
 EXPLOSION_SHARE = 0.5
 EXPLOSION_FLOOR = 0.1  # below it ten times nothing is nothing: the L1 and least-squares terms of a good run end there
 
+# What to try, for each kind of collapse, in the options that a method has.
+UNPAIRED = {
+    "discriminator wins": "--ada on, more cartoons, or a lower --set learning_rate=...",
+    "flat": "a lower --set learning_rate=... and a higher --set cycle=..., from the last good checkpoint",
+    "unchanged": "a lower --set identity=... and a lower --set cycle=...",
+    "explosion": "a lower --set learning_rate=..., from the last good checkpoint",
+}
+PAIRED = {
+    "flat": "a lower --set learning_rate=..., from the last good checkpoint",
+    "unchanged": "to look into cartoon/, which seems to hold the photos once more",
+    "explosion": "a lower --set learning_rate=..., from the last good checkpoint",
+}
+
 
 class Watch:
-    """Fed every step; returns the advice that is due.
+    """Fed every step; returns the advice that is due. tries: UNPAIRED or PAIRED.
 
     >>> watch = Watch(window=3)
     >>> said = [line for _ in range(6) for line in watch.step({}, change=0.001)]
@@ -30,8 +43,8 @@ class Watch:
     (1, 'the drawings are their photos, nearly unchanged')
     """
 
-    def __init__(self, window: int = WINDOW):
-        self._window = window
+    def __init__(self, window: int = WINDOW, tries: Mapping[str, str] = UNPAIRED):
+        self._window, self._tries = window, tries
         self._steps = 0
         self._sums: dict[str, list[float]] = {}  # figure -> [sum, count] in this window
         self._losses: dict[str, list[float]] = {}  # loss -> [sum, count, steps far above its level] in this window
@@ -94,23 +107,23 @@ class Watch:
             advice["discriminator wins"] = (
                 f"the discriminators win: over {self._window} steps they knew {real:.1%} of the cartoons and "
                 f"{fake:.1%} of the drawings for what they are, and the generator learns nothing from that; try "
-                "--ada on, more cartoons, or a lower --set learning_rate=..."
+                f"{self._tries['discriminator wins']}"
             )
         if means.get("output_variance", 1.0) < FLAT:
             advice["flat"] = (
                 f"the drawings are one even area: variance {means['output_variance']:.4f} over {self._window} steps; "
-                "try a lower --set learning_rate=... and a higher --set cycle=..., from the last good checkpoint"
+                f"try {self._tries['flat']}"
             )
         if means.get("change", 1.0) < UNCHANGED:
             advice["unchanged"] = (
                 f"the drawings are their photos, nearly unchanged: they differ by {means['change']:.1%} of the range "
-                f"over {self._window} steps; try a lower --set identity=... and a lower --set cycle=..."
+                f"over {self._window} steps; try {self._tries['unchanged']}"
             )
         exploded = [name for name, (_, _, far) in self._losses.items() if far >= EXPLOSION_SHARE * self._window]
         if exploded:
             advice["explosion"] = (
                 f"a loss has exploded: {', '.join(sorted(exploded))} stood at {EXPLOSION:.0f} times its level for half "
-                f"of {self._window} steps; try a lower --set learning_rate=..., from the last good checkpoint"
+                f"of {self._window} steps; try {self._tries['explosion']}"
             )
         for name, (total, count, _) in self._losses.items():
             if count and name not in exploded:

@@ -10,6 +10,7 @@ from livetoon.errors import ModelError
 from trainer import checkpoint
 from trainer.metrics import FeatureExtractor
 from trainer.translation import SHOWN
+from trainer.validation import Judges, Validation
 
 
 def weights(module) -> list[torch.Tensor]:
@@ -67,7 +68,8 @@ def test_every_terms_figure_is_a_number_and_the_watch_reads_them(tiny, learner):
 def test_validation_comes_when_it_is_due_and_judges_all_three_directions(tiny, learner):
     preset = tiny("fewshot", "validate_every=3")
     made = learner(preset)
-    made._features = FeatureExtractor("places", lambda pictures: pictures.flatten(1)[:, ::97])
+    judges = Judges(FeatureExtractor("places", lambda pictures: pictures.flatten(1)[:, ::97]))
+    made.validation = Validation(preset, made.data.validation, judges=judges)
     assert made.validate(1, 1) == {} == made.validate(1, 2)
     found = made.validate(1, 3)
     assert {f"kid/{group}/{way}" for group in preset.groups for way in ("photo-cartoon", "cartoon-photo")} <= set(found)
