@@ -11,7 +11,6 @@ The only part of the engine that needs torch, with the graph files that it opens
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from engine.drawing_graph import DrawingGraphs
 from engine.live_graph import LiveGraphs
 from livetoon import cli
 from livetoon.errors import ModelError, UsageError
-from livetoon.files import sha256, user_folder
+from livetoon.files import naming, sha256, user_folder
 from trainer.checkpoint import load_network
 from trainer.networks.branches import Branched, Drawing
 
@@ -75,7 +74,7 @@ def export(
         judged["int8"], calibration = x[::JUDGED], np.delete(x, np.s_[::JUDGED], axis=0)
     models = _models(graphs, generator.groups, name, calibration, report)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
+    with naming(folder, folder / ".export-"), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
         made = Path(made)
         pack.write(models, made, manifest.WEIGHTS)
         for group in generator.groups:
@@ -95,15 +94,16 @@ def export(
             precisions=tuple(judged),
             alpha=graphs.has_alpha,
         )
+        if not (folder / CARD).exists():
+            (made / CARD).write_text(card(described), encoding="utf-8")
+        described.write(made)
         earlier = _earlier_files(folder)
         for old in folder.glob("*.onnx"):
             if old.name in earlier and old.name not in described.files:
                 old.unlink()
-        for file in described.files:
-            shutil.move(made / file, folder / file)
-    described.write(folder)
-    if not (folder / CARD).exists():
-        (folder / CARD).write_text(card(described), encoding="utf-8")
+        # Within one disk, where room is no question; the description comes last.
+        for file in sorted(made.iterdir(), key=lambda file: file.name == manifest.NAME):
+            file.replace(folder / file.name)
     return described
 
 

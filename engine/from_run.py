@@ -25,7 +25,7 @@ from typing import BinaryIO
 from engine import manifest
 from livetoon import __version__
 from livetoon.errors import ModelError
-from livetoon.files import sha256, user_folder
+from livetoon.files import naming, sha256, user_folder
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _candidates(path: Path) -> list[Path]:
 def _copy(source: Path, file: BinaryIO, folder: Path) -> Weights:
     copy = folder / AVERAGED
     file.seek(0)
-    with open(copy, "wb") as written:
+    with naming(copy), open(copy, "wb") as written:
         shutil.copyfileobj(file, written, 1 << 20)
     return Weights(source, copy, _run_size(source))
 

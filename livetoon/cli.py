@@ -52,7 +52,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, LivetoonError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        written = error.filename2 or error.filename  # of two files, as in a copy, the second one
+        return f"{written}: {error.strerror}" if written else error.strerror
     if isinstance(error, ModuleNotFoundError):
         return (
             f"{error.name} is not installed: use .venv/bin/python after `make live`, or in livetoon's folder "

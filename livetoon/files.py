@@ -1,6 +1,7 @@
 """Files that are whole or not there: temporary name, flush, rename; and their hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -9,12 +10,28 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]  # disk, quota, file
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike, temporary: str | os.PathLike | None = None) -> Iterator[None]:
+    """The error of a full disk, which often names no file, names `path` and says that what stood there is kept. So does
+    any OSError that names a file whose path begins with `temporary`."""
+    try:
+        yield
+    except OSError as error:
+        named = os.path.abspath(str(error.filename or ""))
+        if error.errno not in FULL and not (temporary and named.startswith(os.path.abspath(temporary))):
+            raise
+        kept = "" if isinstance(error, FileNotFoundError) else "; what was there before is kept"
+        raise OSError(error.errno, f"{os.strerror(error.errno)}{kept}", str(path)) from error
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, suffix: str | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes the name `path`.
 
-    On any error the temporary file is removed and what stood at `path` before still stands there.
+    On any error the temporary file is removed and what stood at `path` before still stands there; an OSError says so.
     `suffix` keeps a file ending that a writer needs to see (".mp4").
 
     >>> import tempfile, pathlib
@@ -25,17 +42,19 @@ def replacing(path: str | os.PathLike, suffix: str | None = None) -> Iterator[Pa
     'whole'
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix or path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    begin = f".{path.name}."
+    with naming(path, path.parent / begin):
+        handle, name = tempfile.mkstemp(prefix=begin, suffix=suffix or path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

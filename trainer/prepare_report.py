@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from faces.align import COORDINATES
 from livetoon.errors import DataError
-from livetoon.files import replacing, write_json
+from livetoon.files import naming, replacing, write_json
 from trainer.pictures import read
 
 VERSION = 1  # of report.json and the journal
@@ -54,7 +54,7 @@ class Journal:
         """Remember `entry` and append its line; any thread may call."""
         with self._lock:
             self.entries[entry["domain"], entry["source"]] = entry
-            with open(self.path, "a", encoding="utf-8") as file:
+            with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def rewrite(self) -> None:

@@ -18,11 +18,10 @@ def read(path: Path) -> object:
 
     ModelError, one sentence, where it is none, is broken or holds other objects.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(2)
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}; expected a PyTorch checkpoint") from None
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        start = file.read(2)
     if start and not start.startswith(STARTS):
         raise ModelError(f"{path}: not a PyTorch checkpoint at all; expected a file that torch.save wrote")
     try:

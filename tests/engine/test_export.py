@@ -1,5 +1,6 @@
 import itertools
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -205,6 +206,18 @@ def test_a_graph_that_is_wrong_replaces_nothing(tiny, first, tmp_path, kind, mes
     before = bytes_of(folder)
     with pytest.raises(ModelError, match=message):
         export.export(kind(tiny), folder, size=SIZE, report=quiet)
+    assert bytes_of(folder) == before
+
+
+def test_a_full_disk_names_the_folder_and_replaces_nothing(tiny, first, tmp_path):
+    folder = Path(shutil.copytree(first, tmp_path / "tiny"))
+    before, limits = bytes_of(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["weights.bin"]) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"File too large; what was there before is kept: '{folder}'"):
+            export.export(tiny, folder, size=SIZE, report=quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert bytes_of(folder) == before
 
 

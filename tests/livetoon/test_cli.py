@@ -38,6 +38,11 @@ def test_a_full_disk_names_the_file(capsys):
     assert "out.mp4: No space left on device" in capsys.readouterr().err
 
 
+def test_of_a_copy_the_file_that_is_written_is_named(capsys):
+    run(OSError(28, "No space left on device", "in.mp4", None, "out.mp4"))
+    assert "tool: out.mp4: No space left on device" in capsys.readouterr().err
+
+
 def test_a_missing_package_is_named_with_what_installs_it(capsys):
     run(ModuleNotFoundError("No module named 'torch'", name="torch"))
     assert "torch is not installed: use .venv/bin/python" in capsys.readouterr().err

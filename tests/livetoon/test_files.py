@@ -1,5 +1,6 @@
 """Files are whole or not there."""
 
+import errno
 import hashlib
 import os
 
@@ -17,6 +18,24 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
         raise ValueError
     assert out.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_names_the_file_and_says_that_the_old_one_is_kept(tmp_path, monkeypatch):
+    out = tmp_path / "a.json"
+    out.write_text("old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept = rf"No space left on device; what was there before is kept: '{out}'"
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=kept):
+        write_json(out, {})
+    with pytest.raises(FileNotFoundError, match=f"No such file or directory: '{tmp_path / 'none' / 'a.json'}'"):
+        write_json(tmp_path / "none" / "a.json", {})
+    with pytest.raises(FileNotFoundError, match=rf"directory: '{tmp_path / 'b.json'}'"), replacing(out):
+        (tmp_path / "b.json").read_text()  # another file's own error stays what it is
+    assert out.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
 
 
 def test_a_writer_sees_the_ending_it_needs(tmp_path):

@@ -1,6 +1,7 @@
 """A teacher's drawings become pairs, and the live network learns from them; stopped, repeated and wrong calls."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -226,6 +227,21 @@ def test_a_broken_photo_is_left_out_and_said(live, tmp_path, caplog, capsys):
     (photos / "a.png").unlink()
     assert distill.main(command(live, photos, tmp_path / "none")) == 1
     assert "none of the 1 photos can be read" in capsys.readouterr().err
+
+
+def test_a_full_disk_names_the_picture_and_keeps_what_is_drawn(live, tmp_path, capsys):
+    photos, out = grey(tmp_path / "photos"), tmp_path / "data"
+    assert distill.main(command(live, photos, out)) == 0
+    before, limits = files(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    grey(photos, "b", 40)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert distill.main(command(live, photos, out)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{out / 'many/photo/b.png'}: File too large; what was there before is kept" in said
+    assert files(out) == before
 
 
 def test_a_note_of_a_broken_drawing_is_none(tmp_path):

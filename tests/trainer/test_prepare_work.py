@@ -138,7 +138,8 @@ def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(tmp_path, face):
         check=False,
     )
     assert stopped.returncode == 1
-    assert len(stopped.stderr.strip().splitlines()) == 1 and "File too large" in stopped.stderr
+    said = stopped.stderr.strip().splitlines()
+    assert len(said) == 1 and f"{out / 'kids/photo/a.png'}: File too large; what was there before is kept" in said[0]
     assert not crops(out)
     assert prepare.prepare(source, out, Settings(group="kids"), points=points, jobs=1)["kept"] == 1
 
