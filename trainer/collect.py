@@ -1,10 +1,7 @@
 """Photos and drawings that are no pairs: what lies in data folders, by group and domain, decoded once.
 
-    DATA/[train/][<group>/]photo/*  and  cartoon/*          ours
-    DATA/trainA/[<group>/]*         and  trainB/[<group>/]* as the public projects name them (A: photos); numbered
-                                                            folders are groups in the order of --groups
-
-Photos alone may come from a table as well (data.py). Decoded pictures are kept at the size that training needs.
+layout.py knows where they lie; photos alone may come from a table as well (data.py). Decoded pictures are kept at the
+size that training needs.
 """
 
 import csv
@@ -19,9 +16,9 @@ import numpy as np
 from faces.align import COORDINATES, POINTS
 from livetoon.errors import DataError
 from trainer.data import aligned
+from trainer.layout import numbers_explained, training_places
 from trainer.pictures import pictures, read, resized
 
-PUBLIC = {"A": "photo", "B": "cartoon"}
 VALIDATION_SHARE, VALIDATION_MOST = 10, 50  # a tenth of a set, at most 50, tells which checkpoint is the best
 VALIDATION_FROM = 40  # pictures; a smaller set cannot spare any: it is validated on what it trains with
 
@@ -57,14 +54,17 @@ def collect(
     points: CelebA's landmark list or a table.csv, for the keypoint loss. DataError names a pool that has nothing, and
     what was found instead.
     """
-    places = [place for folder in folders for place in _places(Path(folder), groups)]
+    places = [place for folder in folders for place in training_places(Path(folder), groups)]
     given = read_points(points) if points else {}
     train = {group: Unpaired() for group in groups}
     validation = {group: Unpaired() for group in groups}
     for group in groups:
         for domain in ("photo", "cartoon"):
             paths = [
-                path for name, kind, folder in places if (name, kind) == (group, domain) for path in pictures(folder)
+                path
+                for place in places
+                if (place.group, place.domain) == (group, domain)
+                for path in pictures(place.folder)
             ]
             kept = validation_names([path.name for path in paths])
             with ThreadPoolExecutor() as pool:
@@ -80,38 +80,9 @@ def collect(
                 train[name].photo.append(photo)
                 train[name].points.append(None)
     spared = tuple(group for group, kept in validation.items() if kept.photo and kept.cartoon)
-    _complete(train, validation, needed, folders, {name for name, _, _ in places})
+    numbers = numbers_explained(map(Path, folders), groups)
+    _complete(train, validation, needed, folders, ", ".join(sorted({place.group for place in places})) + numbers)
     return Collected(train, validation, spared)
-
-
-def _places(folder: Path, groups: Sequence[str]) -> list[tuple[str, str, Path]]:
-    """(group, domain, folder of pictures) of everything in a data folder."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected DATA/[group/]photo and DATA/[group/]cartoon")
-    root = folder / "train" if (folder / "train").is_dir() else folder
-    found = [
-        (groups[0] if place == root else place.name, domain, place / domain)
-        for place in (root, *sorted(path for path in root.iterdir() if path.is_dir()))
-        for domain in ("photo", "cartoon")
-        if (place / domain).is_dir()
-    ]
-    for letter, domain in PUBLIC.items():
-        place = root / f"train{letter}"
-        if not place.is_dir():
-            continue
-        inner = sorted(path for path in place.iterdir() if path.is_dir())
-        found += [(_group_of(path.name, groups), domain, path) for path in inner] or [(groups[0], domain, place)]
-    if not found:
-        raise DataError(
-            f"{folder}: no pictures to learn from; expected DATA/[group/]photo and DATA/[group/]cartoon (or trainA "
-            "and trainB): python -m trainer.prepare makes such a folder of any pictures"
-        )
-    return found
-
-
-def _group_of(name: str, groups: Sequence[str]) -> str:
-    """A folder's group: its name, or the group of its number (0 is the first)."""
-    return groups[int(name)] if name.isdigit() and int(name) < len(groups) else name
 
 
 def validation_names(names: Sequence[str]) -> set[str]:
@@ -131,12 +102,12 @@ def _decoded(path: Path, size: int, points: dict[str, np.ndarray]) -> tuple[np.n
     return resized(picture, size), marks
 
 
-def _complete(train, validation, needed, folders, seen) -> None:
+def _complete(train, validation, needed, folders, seen: str) -> None:
     for pool in needed:
         for domain in ("photo", "cartoon"):
             if not any(getattr(train[group], domain) for group in pool):
                 there = f"{domain} of {' or '.join(pool)}: no pictures in {', '.join(map(str, folders))}"
-                raise DataError(f"{there}; found groups: {', '.join(sorted(seen)) or 'none'}")
+                raise DataError(f"{there}; found groups: {seen}")
     for group, kept in validation.items():
         for domain in ("photo", "cartoon"):
             if not getattr(kept, domain):

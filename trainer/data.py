@@ -1,9 +1,8 @@
 """Pictures for training: what lies in a data folder, decoded once, with the mask of each person.
 
-    DATA/[train/][<group>/]photo/NAME.jpg  and  cartoon/NAME.jpg: the same name is a pair.
-
-Photos without a drawing come from a table: a CSV with `file`, `age`, `sex` (F/M) and five points (`left_eye_x`, ...,
-`mouth_right_y`), as the all_age_faces table has them. Where it has a column `gray`, rows that say 1 there are left out.
+In data folders (layout.py) a photo and a drawing of the same name are a pair. Photos without a drawing come from a
+table: a CSV with `file`, `age`, `sex` (F/M) and five points (`left_eye_x`, ..., `mouth_right_y`), as the all_age_faces
+table has them. Where it has a column `gray`, rows that say 1 there are left out.
 """
 
 import csv
@@ -19,6 +18,7 @@ import numpy as np
 from faces.align import COORDINATES, POINTS, align_matrix, crop
 from faces.groups import group_of
 from livetoon.errors import DataError, ModelError
+from trainer.layout import numbers_explained, training_places
 from trainer.pictures import pictures, read
 
 HELD_OUT = 400  # pictures of a table that never train, at most: those with the smallest sha256 of their name
@@ -54,7 +54,7 @@ def load(
     found = {group: Group() for group in groups}
     seen: set[str] = set()
     for folder in folders:
-        for name, photo, cartoon in _pairs(Path(folder), groups[0]):
+        for name, photo, cartoon in _pairs(Path(folder), groups):
             seen.add(name)
             if name not in found:
                 continue
@@ -72,25 +72,22 @@ def load(
     for name in groups:
         if not found[name].photos:
             raise DataError(
-                f"{name}: no pairs in {', '.join(map(str, folders))} (photo/NAME beside cartoon/NAME); "
-                f"found: {', '.join(sorted(seen)) or 'none'}"
+                f"{name}: no pairs in {', '.join(map(str, folders))} (photo/NAME beside cartoon/NAME, or trainA/NAME "
+                f"beside trainB/NAME); found: {', '.join(sorted(seen)) or 'none'}"
+                f"{numbers_explained(map(Path, folders), groups)}"
             )
     return found
 
 
-def _pairs(folder: Path, basic: str) -> list[tuple[str, Path, Path]]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected DATA/[group/]photo and DATA/[group/]cartoon")
-    if (folder / "train").is_dir():
-        folder = folder / "train"
-    places = [(basic, folder)] if (folder / "photo").is_dir() else []
-    places += [(place.name, place) for place in sorted(folder.iterdir()) if (place / "photo").is_dir()]
-    if not places:
-        raise DataError(f"{folder}: no folder `photo` in it; expected DATA/[group/]photo and DATA/[group/]cartoon")
+def _pairs(folder: Path, groups: Sequence[str]) -> list[tuple[str, Path, Path]]:
+    """(group, photo, drawing) of every pair in a data folder."""
+    places = training_places(folder, groups)
     pairs = []
-    for name, place in places:
-        cartoons = {path.stem: path for path in pictures(place / "cartoon")}
-        pairs += [(name, path, cartoons[path.stem]) for path in pictures(place / "photo") if path.stem in cartoons]
+    for place in places:
+        beside = [each for each in places if (each.group, each.home) == (place.group, place.home)]
+        if place.domain == "photo":
+            drawn = {path.stem: path for each in beside if each.domain == "cartoon" for path in pictures(each.folder)}
+            pairs += [(place.group, path, drawn[path.stem]) for path in pictures(place.folder) if path.stem in drawn]
     return pairs
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
+from trainer import layout
 
 EXAMPLE = (
     "python -m trainer.distill runs/mine photos --out distilled --masks selfie.onnx\n"
@@ -76,6 +77,8 @@ def photos_by_group(photos: list[Path], settings: Settings, groups: Sequence[str
 
     found: dict[str, list[Path]] = {group: [] for group in groups}
     for folder in photos:
+        if not settings.group:
+            layout.check_numbers(folder, groups)
         for name, place in _places(folder, groups):
             found.setdefault(settings.group or name, []).extend(pictures(place))
     found = {group: paths for group, paths in found.items() if paths}
@@ -90,19 +93,11 @@ def photos_by_group(photos: list[Path], settings: Settings, groups: Sequence[str
 
 
 def _places(folder: Path, groups: Sequence[str]) -> list[tuple[str, Path]]:
-    """(group, folder of photos) of a data folder, ours or as the public projects name them; else itself."""
+    """(group, folder of photos) of a data folder; else itself."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with photos, or a data folder")
-    root = folder / "train" if (folder / "train").is_dir() else folder
-    inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    places = [(place.name, place / "photo") for place in inner if (place / "photo").is_dir()]
-    if (root / "photo").is_dir():
-        places.insert(0, (groups[0], root / "photo"))
-    if (public := root / "trainA").is_dir():
-        numbered = {str(number): group for number, group in enumerate(groups)}
-        named = sorted(path for path in public.iterdir() if path.is_dir())
-        places += [(numbered.get(place.name, place.name), place) for place in named] or [(groups[0], public)]
-    return places or [(groups[0], root)]
+    found = [(place.group, place.folder) for place in layout.places(folder, groups) if place.domain == "photo"]
+    return found or [(groups[0], layout.root_of(folder))]
 
 
 def _made_by(network, settings: Settings) -> dict:

@@ -84,6 +84,13 @@ def test_a_pool_of_groups_needs_one_that_has_pictures(tmp_path):
         collect([tmp_path], [], ["many", "few"], [("many",), ("few",)], 32)
 
 
+def test_a_missing_group_of_numbered_folders_is_told_which_number_it_has(tmp_path):
+    for place in ("trainA/0", "trainB/0", "trainA/1"):
+        grey(tmp_path / place / "a.png", 5)
+    with pytest.raises(DataError, match=r"^cartoon of few: no .*; numbered folders begin at 0: 0 \(many\), 1 \(few\)$"):
+        collect([tmp_path], [], ["many", "few"], [("many",), ("few",)], 32)
+
+
 @pytest.mark.parametrize("make", ["nothing", "a file", "an empty folder", "folders of another name"])
 def test_folders_to_learn_nothing_from_are_named(make, tmp_path):
     folder = tmp_path / "data"

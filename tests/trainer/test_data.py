@@ -20,6 +20,31 @@ def test_layouts(pairs, tmp_path):
     assert (len(both["many"].photos), len(both["few"].photos)) == (12, 2)
 
 
+@pytest.mark.parametrize("names", [("many", "few"), ("0", "1")])
+def test_public_folders_hold_pairs_by_name(names, pairs, tmp_path):
+    for name, group in zip(names, ("many", "few"), strict=True):
+        shutil.copytree(pairs / group / "photo", tmp_path / "trainA" / name)
+        shutil.copytree(pairs / group / "cartoon", tmp_path / "trainB" / name)
+    (tmp_path / "trainB" / names[1] / "1.png").unlink()
+    ours, public = (data.load([folder], [], ["many", "few"], 64) for folder in (pairs, tmp_path))
+    assert (len(public["many"].photos), len(public["few"].photos)) == (6, 1)
+    assert np.array_equal(public["many"].photos, ours["many"].photos)
+    assert np.array_equal(public["many"].cartoons, ours["many"].cartoons)
+
+
+def test_public_folders_without_groups_hold_pairs_of_the_basic_one(pairs, tmp_path):
+    shutil.copytree(pairs / "many" / "photo", tmp_path / "trainA")
+    shutil.copytree(pairs / "many" / "cartoon", tmp_path / "trainB")
+    assert len(data.load([tmp_path], [], ["many"], 64)["many"].photos) == 6
+
+
+def test_a_missing_group_of_numbered_folders_is_told_which_number_it_has(pairs, tmp_path):
+    shutil.copytree(pairs / "many" / "photo", tmp_path / "trainA" / "0")
+    shutil.copytree(pairs / "many" / "cartoon", tmp_path / "trainB" / "0")
+    with pytest.raises(DataError, match=r"^few: no pairs in .*; numbered folders begin at 0: 0 \(many\), 1 \(few\)$"):
+        data.load([tmp_path], [], ["many", "few"], 64)
+
+
 def test_test_pictures_never_train(pairs, tmp_path):
     shutil.copytree(pairs / "many", tmp_path / "train")
     shutil.copytree(pairs / "many", tmp_path / "test")

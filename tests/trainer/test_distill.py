@@ -195,6 +195,9 @@ def test_data_folders_of_public_projects_and_groups_the_teacher_lacks(teacher, t
     (tmp_path / "data" / "trainA").mkdir(parents=True)
     grey(tmp_path / "data" / "trainA" / "1")
     grey(tmp_path / "data" / "trainA" / "others")
+    assert distill.main(command(teacher, tmp_path / "data", tmp_path / "out")) == 1
+    assert "folders 1 for the groups many, few, but numbers begin at 0" in capsys.readouterr().err
+    (tmp_path / "data" / "trainA" / "0").mkdir()
     assert distill.main(command(teacher, tmp_path / "data", tmp_path / "out")) == 0
     assert "others: the teacher has no such group and draws it as many" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["few", "others"]
