@@ -25,7 +25,7 @@ ACCURACY = "discriminator accuracy"
 NOTES = {
     "KID": "lower is better",
     "FID": "lower is better",
-    "L1 ": "distance of a drawing and its photo's cartoon, lower is better",
+    "L1 ": "distance of a drawing from the cartoon of its photo, lower is better",
     "identity ": "cosine of the faces in what is made and its photo, 1 is the same",
     "change": "distance of output and input",
     ACCURACY: "near 1 on both sides nothing is learnt",

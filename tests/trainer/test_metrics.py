@@ -270,6 +270,31 @@ def test_real_features_are_made_once():
     assert count.seen == 3 + 4 + 3
 
 
+def test_identity_is_the_cosine_of_the_faces_in_photo_and_drawing(face_id):
+    photos, cartoons = pictures(1, 9), pictures(2, 3)
+    measured = metrics.Validator({"kids": photos}, {"kids": cartoons}, Counted(), identity=face_id)
+    figures = measured(darker, brighter)
+    x = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2) / 127.5 - 1
+    expected = [float(a @ b) for a, b in zip(face_id(x), face_id(darker(x, "")), strict=True)]
+    assert min(expected) > -1 and max(expected) < 0.9999
+    assert figures["identity/kids/photo-cartoon"] == pytest.approx(np.mean(expected), abs=1e-5)
+    assert figures["identity/kids/photo-reconstruction"] == pytest.approx(1, abs=1e-5)
+    assert "identity/kids/cartoon-photo" not in figures  # a cartoon's face is nobody's
+
+
+def test_l1_of_pairs_is_their_distance_from_the_cartoons_and_needs_no_features():
+    photos, cartoons = {"a": pictures(1, 11), "b": pictures(3, 4)}, {"a": pictures(2, 11), "b": pictures(4, 4)}
+    validator = metrics.Validator(photos, cartoons, None, paired=True)
+    found = validator(darker, groups=["a"])
+    drawn, real = (torch.from_numpy(np.stack(each["a"])) / 127.5 - 1 for each in (photos, cartoons))
+    assert set(found) == {"l1/a/photo-cartoon", "change/a/photo-cartoon"} and validator.network == "no features"
+    assert found["l1/a/photo-cartoon"] == pytest.approx(metrics.change(darker(drawn, ""), real), rel=1e-5)
+    shuffled = metrics.Validator(photos, {"a": cartoons["a"][::-1], "b": cartoons["b"]}, None, paired=True)(darker)
+    assert shuffled["l1/a/photo-cartoon"] != found["l1/a/photo-cartoon"] and "l1/b/photo-cartoon" in shuffled
+    with pytest.raises(DataError, match="validation of a: 11 photos, 10 cartoons; expected pairs"):
+        metrics.Validator(photos, {"a": cartoons["a"][1:], "b": cartoons["b"]}, None, paired=True)
+
+
 def test_a_group_is_drawn_by_its_own_branch():
     photos, cartoons = {"a": pictures(1, 2), "b": pictures(1, 2)}, {"a": pictures(2, 2), "b": pictures(2, 2)}
     figures = metrics.Validator(photos, cartoons, Counted())(lambda x, group: x if group == "a" else darker(x, group))

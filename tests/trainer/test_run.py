@@ -36,6 +36,8 @@ TINY = [
     "stage1_steps=6",
     "--set",
     "stage2_steps=4",
+    "--set",
+    "validate_every=0",
 ]
 
 

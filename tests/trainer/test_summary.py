@@ -83,6 +83,15 @@ def test_curves_are_those_of_the_log(run):
             assert x == pytest.approx(step, abs=2000 / 400) and y == pytest.approx(value, abs=max(spread, 0.1) / 50)
 
 
+def test_what_judges_pairs_and_faces_comes_before_the_losses(run):
+    with open_loggers([], run, {}) as log:
+        log.figures(2, 1000, {f"{name}/few/photo-cartoon": 0.5 for name in ("identity", "l1")} | {"few/identity": 1.0})
+    page = summary.write_summary(run).read_text()
+    first = ["KID photo-cartoon", "L1 photo-cartoon", "identity photo-cartoon", "discriminator accuracy"]
+    assert list(drawn(page))[:4] == first and "identity" in list(drawn(page))[4:]  # a loss of that name too
+    assert page.count("cosine of the faces") == page.count("from the cartoon of its photo") == 1
+
+
 def test_the_page_names_the_network_the_place_and_the_last_figures(run):
     page = summary.write_summary(run).read_text()
     assert "preset fewshot · stage 2, step 1000" in page

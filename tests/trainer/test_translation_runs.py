@@ -23,13 +23,15 @@ from faces.align import COORDINATES
 from trainer import checkpoint, data, loop, losses, run
 from trainer.ada import Controller
 from trainer.checkpoint import load_generator
-from trainer.live import LiveLearner
+from trainer.live import LiveLearner, spare
 from trainer.live_step import Trainer
 from trainer.lock import alone
 from trainer.loggers import Loggers
+from trainer.metrics import FeatureExtractor
 from trainer.networks import build
 from trainer.presets import PRESETS, Live, resolve
 from trainer.translation import TranslationLearner
+from trainer.validation import Judges, Validation
 
 TINY = [
     *("--groups", "many,few", "--no-face-id", "--log", "none"),
@@ -124,15 +126,19 @@ def test_a_resumed_run_of_the_hourglass_network_is_the_uninterrupted_one_to_the_
 
 
 def test_a_resumed_live_run_is_the_uninterrupted_one_to_the_bit(pairs, tmp_path):
-    small = ["size=64", "feature=0", "batch=2", "stage1_steps=1", "stage2_steps=2"]
+    small = ["size=64", "feature=0", "batch=2", "stage1_steps=1", "stage2_steps=2", "validate_every=1"]
     preset = resolve("live", small, groups="many,few")
-    found = data.load([pairs], [], preset.groups, preset.size)
+    found, kept, spared = spare(data.load([pairs], [], preset.groups, preset.size), preset.groups)
+    judges = Judges(FeatureExtractor("places", lambda pictures: pictures.flatten(1)[:, ::97]))
 
     def make() -> LiveLearner:
         torch.manual_seed(0)
-        return LiveLearner(Trainer(build("live", groups=preset.groups), preset, None), found)
+        validation = Validation(preset, kept, spared, judges, paired=True)
+        network = build("live", groups=preset.groups)
+        return LiveLearner(Trainer(network, preset, None), found, validation=validation)
 
     resumed_is_uninterrupted(make, tmp_path, 2, 1)
+    same_bits(*(tmp_path / name / "checkpoints" / "best" for name in ("whole", "second")))
 
 
 def test_a_run_resumed_at_the_end_of_stage_1_begins_stage_2_as_the_uninterrupted_one(tiny, learner, tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from trainer.watch import Watch
+from trainer.watch import PAIRED, Watch
 
 WELL = {"d_real_accuracy": 0.8, "d_fake_accuracy": 0.7, "output_variance": 0.3, "change": 0.15}
 
@@ -28,6 +28,13 @@ def test_a_collapse_is_told_once_with_what_to_try(figures, said, tries):
     assert fed(watch, 19, **figures) == []
     told = fed(watch, 61, **figures)
     assert len(told) == 1 and said in told[0] and tries in told[0] and "\n" not in told[0]
+
+
+def test_what_to_try_is_what_the_method_has():
+    """Learning from pairs there is no cycle and no identity loss to turn down."""
+    for figures, tries in (({"change": 0.0}, "cartoon/"), ({"output_variance": 0.0}, "--set learning_rate=")):
+        told = fed(Watch(window=20, tries=PAIRED), 20, **{**figures, "d_real_accuracy": None})
+        assert len(told) == 1 and tries in told[0] and "cycle" not in told[0] and "--set identity" not in told[0]
 
 
 def test_a_healthy_run_is_left_in_peace():
