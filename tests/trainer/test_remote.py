@@ -1,5 +1,8 @@
 """Data at an address: copied once, whole or not at all."""
 
+import json
+import os
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -34,7 +37,8 @@ def memory():
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files in a folder, but for the list of them."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def test_a_path_is_itself(tmp_path):
@@ -47,8 +51,7 @@ def test_an_address_is_copied_once(memory, cache, capsys):
     assert names(folder) == ["many/cartoon/b.png", "many/photo/a.png"]
     assert (folder / "many/photo/a.png").read_bytes() == b"one"
     assert "copying memory://faces into" in capsys.readouterr().err
-    memory.store.clear()  # the second time nobody looks there
-    assert local("memory://faces") == folder and names(folder)
+    assert local("memory://faces") == folder and "copying" not in capsys.readouterr().err
     assert [path.name for path in (cache / "data").iterdir()] == [folder.name]
 
 
@@ -77,10 +80,83 @@ def test_another_process_may_have_been_quicker(memory, cache, monkeypatch):
         finished = Path(path).parent / Path(path).name.split(".")[1]
         finished.mkdir()
         (finished / "a.png").write_bytes(b"one")
+        (finished / ".listing.json").write_text(json.dumps({"a.png": {"size": 3}}))
 
     monkeypatch.setattr(type(memory), "get", while_another_copies)
     assert names(local("memory://faces")) == ["a.png"]
     assert len(list((cache / "data").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["another size", "one more", "one less"])
+def test_what_has_changed_is_copied_again(change, memory, cache, capsys):
+    memory.pipe({"/faces/a.png": b"one", "/faces/b.png": b"two"})
+    folder = local("memory://faces")
+    if change == "another size":
+        memory.pipe({"/faces/a.png": b"longer"})
+    elif change == "one more":
+        memory.pipe({"/faces/c.png": b"three"})
+    else:
+        memory.rm("/faces/b.png")
+    capsys.readouterr()
+    assert local("memory://faces") == folder
+    assert "copying memory://faces into" in capsys.readouterr().err
+    there = {name.removeprefix("/faces/"): content.getvalue() for name, content in memory.store.items()}
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == there
+    assert [path.name for path in (cache / "data").iterdir()] == [folder.name]
+
+
+def test_a_file_of_the_same_size_is_told_by_its_time(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.png").write_bytes(b"one")
+    folder = local((tmp_path / "there").as_uri())
+    (tmp_path / "there" / "a.png").write_bytes(b"two")
+    os.utime(tmp_path / "there" / "a.png", (1, 1))
+    assert (local((tmp_path / "there").as_uri()) / "a.png").read_bytes() == b"two"
+    assert names(folder) == ["a.png"]
+
+
+def test_a_copy_that_is_not_whole_is_made_again(memory):
+    memory.pipe({"/faces/a.png": b"one", "/faces/b.png": b"two"})
+    (local("memory://faces") / "b.png").unlink()
+    assert names(local("memory://faces")) == ["a.png", "b.png"]
+    (local("memory://faces") / "b.png").write_bytes(b"t")
+    assert (local("memory://faces") / "b.png").read_bytes() == b"two"
+
+
+def test_without_an_answer_a_whole_copy_is_used_and_a_damaged_one_is_not(memory, monkeypatch, caplog):
+    memory.pipe({"/faces/a.png": b"one"})
+    folder = local("memory://faces")
+
+    def unreachable(self, path, **_):
+        raise ConnectionError("no route to host\nat all")
+
+    monkeypatch.setattr(type(memory), "find", unreachable)
+    assert local("memory://faces") == folder and names(folder) == ["a.png"]
+    said = f"--data memory://faces: cannot be read (no route to host); going on with its copy in {folder}"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    (folder / "a.png").unlink()
+    with pytest.raises(DataError, match=r"cannot be read \(no route to host\)"):
+        local("memory://faces")
+
+
+def test_what_cannot_be_copied_again_leaves_the_copy_before(memory, monkeypatch, caplog):
+    memory.pipe({"/faces/a.png": b"one"})
+    folder = local("memory://faces")
+    memory.pipe({"/faces/b.png": b"two"})
+
+    def full(self, remote, path, **_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(memory), "get", full)
+    assert local("memory://faces") == folder and names(folder) == ["a.png"]
+    assert "No space left on device" in caplog.text
+
+
+def test_an_archive_is_an_address_too(tmp_path):
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        archive.writestr("many/photo/a.png", "one")
+    address = f"zip://::{(tmp_path / 'faces.zip').as_uri()}"
+    assert names(local(address)) == names(local(address)) == ["many/photo/a.png"]
 
 
 @pytest.mark.parametrize(
