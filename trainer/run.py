@@ -127,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(options) -> int | None:
     if options.demo:
+        _check_demo(options)
         from trainer.demo import demo
 
         return demo(options.out)
@@ -154,6 +155,15 @@ def _run(options) -> int | None:
     finished = train(preset, inputs, options.out, options.init, options.resume, loggers, *parallel)
     # torchrun takes any other code of a process for a crash, and prints a traceback of its own.
     return 0 if finished or "WORLD_SIZE" in os.environ else 130
+
+
+def _check_demo(options) -> None:
+    """UsageError for the first option that has no effect on the demo."""
+    usual = vars(arguments().parse_args(["--demo"]))
+    for name, value in vars(options).items():
+        if name not in ("out", "debug") and value != usual[name]:
+            option = "set" if name == "overrides" else name.replace("_", "-")
+            raise UsageError(f"--{option}: has no effect with --demo, which takes --out alone; leave one of them out")
 
 
 def _preset(options) -> Preset:

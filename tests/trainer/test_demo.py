@@ -132,6 +132,27 @@ def test_what_the_demo_needs_and_misses_is_one_sentence(missing, sentence, tmp_p
     assert sentence in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--data", "mine"], "--data"),
+        (["--set", "size=64"], "--set"),
+        (["--no-face-id", "--resume"], "--no-face-id"),
+        (["--preset", "ugatit", "--log", "none", "--debug"], "--preset"),
+        (["--devices", "2", "--dry-run"], "--devices"),
+    ],
+)
+def test_options_without_effect_on_the_demo_are_refused(more, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "--debug" in more:
+        with pytest.raises(UsageError, match=f"^{named}: has no effect with --demo"):
+            run.main(["--demo", *more])
+        return
+    assert run.main(["--demo", *more]) == 2
+    assert f"{named}: has no effect with --demo, which takes --out alone" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """What makes the data must leave the process able to be stopped."""
     process = subprocess.Popen(
