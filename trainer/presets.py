@@ -212,7 +212,13 @@ AS_PUBLISHED: dict[str, dict] = {
     "keypoint3": _ORDER,
 }
 
-NETWORKS = ("photo2cartoon", "ugatit", "cyclegan")  # of unpaired translation
+# Of unpaired translation: fields of a preset that not every generator takes, beside ALL_TAKE.
+NETWORKS = {
+    "photo2cartoon": ("light", "heads"),
+    "ugatit": ("blocks", "light", "heads", "keypoint_pads"),
+    "cyclegan": ("blocks", "variant"),
+}
+ALL_TAKE = ("groups", "size", "width", "own")
 CHOICES = {
     "stage1_sampling": SAMPLINGS, "stage2_sampling": SAMPLINGS, "group_form": ("square", "entropy"),
     "schedule": ("half", "constant"), "pairing": ("random", "index"), "variant": ("cyclegan", "ece285"),
@@ -246,13 +252,14 @@ def resolve(
         if name not in AS_PUBLISHED:
             raise UsageError(f"--as-published: {name} follows a paper whose program does not run; leave it out")
         preset = replace(preset, **AS_PUBLISHED[name])
-    known, changes = fields(preset), {}
+    known, changes, given = fields(preset), {}, {}
     for override in overrides + ([f"groups={groups}"] if groups is not None else []):
         key, equals, value = override.partition("=")
         if not equals or key not in known:
             raise UsageError(f"--set {override}: expected name=value with a name of {', '.join(known)}")
-        changes[key] = _parse(key, value, getattr(preset, key))
+        changes[key], given[key] = _parse(key, value, getattr(preset, key)), override
     changed = replace(preset, **changes)
+    _check_taken(changed, given)
     if changes.get("group") and not _apart(changed):
         raise UsageError(f"--group-loss, --set group: no step of preset {name} knows the groups apart; leave it out")
     if basic is not None:
@@ -261,6 +268,20 @@ def resolve(
         changed = replace(changed, groups=(basic, *(group for group in changed.groups if group != basic)))
     _check(changed)
     return changed
+
+
+def _check_taken(changed: Preset, given: dict[str, str]) -> None:
+    """UsageError for an override of a field that the network does not take: it would change nothing."""
+    taken = NETWORKS.get(changed.network) if isinstance(changed, Translation) else None
+    if taken is None:
+        return
+    untaken = {name for names in NETWORKS.values() for name in names} - set(taken)
+    for key, override in given.items():
+        if key in untaken:
+            fields_taken = ", ".join(ALL_TAKE + taken)
+            raise UsageError(f"--set {override}: network {changed.network} takes no {key}, but {fields_taken}")
+        if key in ("cam", "stage2_cam") and changed.network == "cyclegan" and getattr(changed, key):
+            raise UsageError(f"--set {override}: network cyclegan has no CAM to learn; leave it out")
 
 
 def _parse(key: str, value: str, default: object) -> object:

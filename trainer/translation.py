@@ -17,7 +17,7 @@ from trainer.collect import Collected
 from trainer.networks import build
 from trainer.networks.branches import Branched
 from trainer.parallel import Parallel
-from trainer.presets import Translation
+from trainer.presets import ALL_TAKE, NETWORKS, Translation
 from trainer.sampling import Sampler, network_input, stage_pools
 from trainer.step import DOMAINS, Networks, Pictures, Rules, Step
 from trainer.validation import NOBODY, Judges, Validation
@@ -36,15 +36,7 @@ def build_networks(preset: Translation) -> Networks:
 
 def build_generator(preset: Translation) -> Branched:
     """One generator of the preset; UsageError for parts that it does not have."""
-    settings = {"groups": preset.groups, "size": preset.size, "width": preset.width, "own": preset.own}
-    if preset.network != "cyclegan":
-        settings |= {"light": preset.light, "heads": preset.heads}
-    if preset.network != "photo2cartoon":
-        settings["blocks"] = preset.blocks
-    if preset.network == "ugatit":
-        settings["keypoint_pads"] = preset.keypoint_pads
-    if preset.network == "cyclegan":
-        settings["variant"] = preset.variant
+    settings = {name: getattr(preset, name) for name in ALL_TAKE + NETWORKS[preset.network]}
     try:
         made = build(preset.network, **settings)
     except ValueError as error:  # own=...: expected parts of ...

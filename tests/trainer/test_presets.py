@@ -479,6 +479,33 @@ def test_overrides_are_checked_at_the_door(overrides, sentence):
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "sentence"),
+    [
+        ("cyclegan", ["light=off"], "--set light=off: network cyclegan takes no light, but groups, size"),
+        ("cyclegan", ["heads=4"], "--set heads=4: network cyclegan takes no heads, but"),
+        ("cyclegan", ["cam=5"], "--set cam=5: network cyclegan has no CAM to learn"),
+        ("photo2cartoon", ["blocks=6"], "--set blocks=6: network photo2cartoon takes no blocks, but groups"),
+        ("photo2cartoon", ["keypoint_pads=on"], "--set keypoint_pads=on: network photo2cartoon takes no keypoint_pads"),
+        ("ugatit", ["variant=ece285"], "--set variant=ece285: network ugatit takes no variant, but"),
+        ("basic", ["network=cyclegan", "light=on"], "--set light=on: network cyclegan takes no light, but"),
+    ],
+)
+def test_a_field_that_the_network_does_not_take_is_refused(name, overrides, sentence):
+    with pytest.raises(UsageError) as caught:
+        resolve(name, overrides)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_another_network_takes_its_own_fields_and_no_others():
+    assert resolve("photo2cartoon", ["network=ugatit", "blocks=6"]).blocks == 6
+    assert resolve("basic", ["network=cyclegan", "variant=ece285", "cam=0"]).light  # of the preset's own: passed over
+    for name, taken in presets.NETWORKS.items():
+        with torch.device("meta"):
+            made = build(name, groups=["one"], width=4)
+        assert set(made.settings) == {*presets.ALL_TAKE, *taken}
+
+
 @pytest.mark.parametrize("field", ["own", "selective", "frozen"])
 def test_parts_that_the_network_does_not_have_are_refused(field, tiny):
     with pytest.raises(UsageError, match=f"--set {field}=head: expected parts of stem"):
