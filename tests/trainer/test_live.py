@@ -16,8 +16,11 @@ from trainer.data import Group, load
 from trainer.live import LiveLearner, spare
 from trainer.live_step import Trainer
 from trainer.loggers import read_csv
+from trainer.metrics import change
 from trainer.networks import build
 from trainer.presets import PRESETS
+from trainer.sampling import network_input
+from trainer.validation import Validation
 
 SIDE = 64
 LIVE = replace(PRESETS["live"], groups=("many", "few"), size=SIDE, feature=0.0, batch=2)
@@ -124,6 +127,25 @@ def test_the_best_checkpoint_is_the_averaged_model_of_the_best_score(shaded, tmp
     rows = {(stage, step, name): value for stage, step, name, value in read_csv(out / "log" / "train.csv")}
     assert best["best"] == pytest.approx(rows[2, best["step"], "l1/many/photo-cartoon"], rel=1e-4)
     assert rows[2, 2, "l1/few/photo-cartoon"] > 0 and rows[2, 2, "change/few/photo-cartoon"] == 0
+
+
+def test_the_averaged_model_is_what_is_judged(shaded):
+    torch.manual_seed(0)
+    train, kept, spared = spare(load([shaded], [], LIVE.groups, SIDE), LIVE.groups)
+    validation = Validation(replace(LIVE, validate_every=2), kept, spared, paired=True)
+    made = LiveLearner(Trainer(build("live", groups=LIVE.groups), LIVE, None), train, validation=validation)
+    for value in made.trainer.ema.parameters():
+        value.mul_(0.5)
+    assert made.validate(1, 1) == {}
+    photos, cartoons = (network_input(each, SIDE) for each in (kept["many"].photo, kept["many"].cartoon))
+    missed = []
+    for network in (made.trainer.ema, made.trainer.generator.eval()):
+        with torch.no_grad():
+            drawn = network(photos, "many")
+        missed.append(change(drawn[:, 3:] * drawn[:, :3] + 1 - drawn[:, 3:], cartoons))
+    found = made.validate(1, 2)
+    assert found["score"] == found["l1/many/photo-cartoon"] == pytest.approx(missed[0], rel=1e-5)
+    assert missed[0] != pytest.approx(missed[1], rel=1e-3)
 
 
 def test_features_that_are_in_no_loss_judge_by_kid(shaded, tmp_path):
