@@ -1,10 +1,17 @@
 """Several processes that learn one run: Lightning Fabric starts them, or torchrun has."""
 
 import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from livetoon.errors import TrainingError
+
+LOOK_EVERY_S = 1.0  # for the process that started this one
 
 
 class Parallel:
@@ -25,7 +32,8 @@ class Parallel:
         if self.processes == 1 or not parameters:
             return
         flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
-        flat = self._fabric.all_reduce(flat, reduce_op="mean")
+        with _others():
+            flat = self._fabric.all_reduce(flat, reduce_op="mean")
         done = 0
         for parameter in parameters:
             count = parameter.grad.numel()
@@ -37,12 +45,16 @@ class Parallel:
         if self.processes == 1 or not figures:
             return figures
         values = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
-        values = self._fabric.all_reduce(values, reduce_op="mean").tolist()
+        with _others():
+            values = self._fabric.all_reduce(values, reduce_op="mean").tolist()
         return dict(zip(figures, values, strict=True))
 
     def gather(self, values: Tensor) -> Tensor:
         """(N, ...) of this process -> (N x processes, ...) of all."""
-        return values if self.processes == 1 else self._fabric.all_gather(values).flatten(0, 1)
+        if self.processes == 1:
+            return values
+        with _others():
+            return self._fabric.all_gather(values).flatten(0, 1)
 
     def any(self, yes: bool) -> bool:
         """Whether any process says yes."""
@@ -51,7 +63,8 @@ class Parallel:
     def wait(self) -> None:
         """Until every process is here."""
         if self.processes > 1:
-            self._fabric.barrier()
+            with _others():
+                self._fabric.barrier()
 
 
 def open_parallel(devices: int = 1, nodes: int = 1) -> Parallel:
@@ -65,8 +78,33 @@ def open_parallel(devices: int = 1, nodes: int = 1) -> Parallel:
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     nodes = max(nodes, processes // here)
     fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=nodes, strategy="ddp")
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        _end_with(os.getppid())
     fabric.launch()
     return Parallel(fabric)
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    """TrainingError where another process has ended, in the words of the backend."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise TrainingError("another process of this run has ended; the line that it printed says why") from error
+
+
+def _end_with(launcher: int) -> None:
+    """End this process soon after the one that started it. On GPUs it would else wait half an hour for the answer of a
+    process that is gone; on CPUs the connection breaks at once."""
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(LOOK_EVERY_S)
+        os._exit(1)  # the main thread waits in the backend, where no exception reaches it
+
+    threading.Thread(target=watch, name="end-with-launcher", daemon=True).start()
 
 
 def _device() -> torch.device:

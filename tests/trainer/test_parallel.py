@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from livetoon.errors import TrainingError
 from trainer import parallel, run
 from trainer.checkpoint import latest, read_state
 from trainer.parallel import Parallel
@@ -33,6 +34,17 @@ def start(pairs: Path, out: Path, *more: str) -> subprocess.Popen:
     return subprocess.Popen(
         [*launcher, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet
     )
+
+
+def learning(process: subprocess.Popen, out: Path) -> list[int]:
+    """The two processes of a run, once they learn."""
+    limit = time.monotonic() + 120
+    while not (out / "samples").exists():  # made when training begins
+        assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
+        time.sleep(0.05)
+    time.sleep(1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"--no-face-id" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def losses(out: Path) -> dict[tuple[str, str, str], float]:
@@ -61,18 +73,31 @@ def test_processes_stop_together_and_save(pairs, tmp_path):
     """One of them alone is asked to: a step later all know."""
     out = tmp_path / "out"
     process = start(pairs, out, "--set", "batch=2", "--set", "stage1_steps=100000")
-    limit = time.monotonic() + 120
-    while not (out / "samples").exists():  # made when training begins
-        assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
-        time.sleep(0.05)
-    time.sleep(1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [int(pid) for pid in children if b"--no-face-id" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = learning(process, out)
     os.kill(workers[1], signal.SIGINT)
     printed = process.communicate(timeout=120)[0]
     assert process.returncode == 0, printed
     assert "stopped and saved" in printed
     assert 0 < read_state(latest(out))["step"] < 100000
+
+
+def test_when_one_process_dies_the_other_ends(pairs, tmp_path):
+    out = tmp_path / "out"
+    process = start(pairs, out, "--set", "batch=2", "--set", "stage1_steps=100000")
+    workers = learning(process, out)
+    os.kill(workers[1], signal.SIGKILL)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, printed
+
+
+def test_a_process_ends_with_the_one_that_started_it():
+    """Which may be killed, so that it cannot say anything."""
+    child = "import os, time, trainer.parallel as p; p._end_with(os.getppid()); print(1); time.sleep(600)"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-u', '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE)
+    process.stdout.read(1)  # the child watches now
+    process.kill()
+    process.communicate(timeout=30)  # the child had the pipe open, too
 
 
 class Other:
@@ -108,6 +133,26 @@ def test_what_processes_say_to_each_other():
     assert both.mean({"a": 2.0, "b": 4.0}) == {"a": 3.0, "b": 6.0}
     assert both.gather(torch.ones(3, 1)).flatten().tolist() == [1, 1, 1, 2, 2, 2]
     assert both.any(True) and not both.any(False)
+
+
+def test_a_process_that_has_ended_is_told_in_a_sentence(monkeypatch):
+    both, parameter = Parallel(Other()), torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    for error, expected in (
+        (RuntimeError("[third_party/gloo/pair.cc:553] Connection closed by peer"), TrainingError),
+        (torch.distributed.DistBackendError("NCCL communicator was aborted"), TrainingError),
+        (RuntimeError("no memory"), RuntimeError),
+    ):
+
+        def failing(self, *_, error=error, **__):
+            raise error
+
+        for name in ("all_reduce", "all_gather", "barrier"):
+            monkeypatch.setattr(Other, name, failing)
+        asked = (both.average, [parameter]), (both.mean, {"a": 1.0}), (both.gather, torch.ones(1)), (both.wait,)
+        for ask, *what in asked:
+            with pytest.raises(expected, match=r"another process of this run has ended|no memory"):
+                ask(*what)
 
 
 def test_alone_everything_stays_what_it_is():
