@@ -188,6 +188,8 @@ def _preset(options) -> Preset:
 def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
     if not inputs.data:
         raise UsageError(NO_DATA)
+    if no_face_id and inputs.face_id:
+        raise UsageError("--no-face-id: clashes with --face-id; give one of them")
     for name in ("face_id", "identity", "points", "masks"):
         if (path := getattr(inputs, name)) is not None and not path.is_file():
             raise UsageError(f"--{name.replace('_', '-')} {path}: no such file")
@@ -200,8 +202,6 @@ def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
             if getattr(inputs, name):
                 raise UsageError(f"--{name.replace('_', '-')}: preset live has no such loss; leave it out")
         return
-    if no_face_id and inputs.face_id:
-        raise UsageError("--no-face-id: clashes with --face-id; give one of them")
     if inputs.face_id and not preset.face_id:
         raise UsageError(f"--face-id: preset {preset.name} has no such loss; leave it out, or --set face_id=1")
     if inputs.points and not preset.keypoint:
