@@ -226,9 +226,7 @@ def test_a_face_id_file_that_is_none_is_named(pairs, tmp_path, capsys):
 
 
 def test_points_that_name_no_photo_are_refused(pairs, tmp_path, capsys):
-    (tmp_path / "points.csv").write_text(
-        "file," + ",".join(COORDINATES) + "\nx.png," + "1," * 9 + "1\n"
-    )
+    (tmp_path / "points.csv").write_text("file," + ",".join(COORDINATES) + "\nx.png," + "1," * 9 + "1\n")
     small = ["--set", "size=34", "--set", "own="]
     arguments = command(pairs, tmp_path / "out", "--preset", "keypoint2", "--points", str(tmp_path / "points.csv"))
     assert run.main([*(word for word in arguments if word != "--no-face-id"), *small]) == 2
