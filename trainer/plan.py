@@ -1,7 +1,8 @@
 """`--dry-run`: what a run will be: its resolved preset, parameters, memory and time, before anything is trained.
 
-Nothing is computed: networks are built on torch's meta device, where hooks count operations and the tensors that the
-backward pass needs. Only this machine's speed is measured, on a convolution, for a fraction of a second.
+Nothing learns: one small picture passes each generator, because operations and the tensors that the backward pass needs
+grow with the area (on torch's meta device norms and pools would load its compiler, for seconds). This machine's speed
+is measured on a convolution, for a fraction of a second.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ from trainer.presets import Live, Preset, Translation
 from trainer.translation import build_generator, build_judges
 
 FLOAT = 4  # bytes
+SIDE = 64  # px of the small picture: whole in every network, and a fraction of a second
+MEASURED_S = 0.3  # the quickest of that time's convolutions tells the speed, of which others take some
 # Convolutions reach this share of the measured one's speed: small channels, and norms and pads between them.
 REACHED = 0.35
 
@@ -39,7 +42,7 @@ def describe(preset: Preset) -> str:
     lines += ["", f"{'memory':22} about {memory / 1e9:.1f} GB of tensors, beside the program's own 0.5 GB"]
     for name, steps, each in stages:
         if steps:
-            lines.append(f"{name:22} {steps:,} steps of about {each / per_second:.2g} s ({each / 1e9:,.0f} GFLOP)")
+            lines.append(f"{name:22} {steps:,} steps of about {_seconds(each / per_second)} s ({each / 1e9:,.0f} GFLOP)")
     lines.append(f"{'time':22} about {_duration(seconds)} on this machine ({per_second / 1e9:,.0f} GFLOP/s)")
     return "\n".join(lines)
 
@@ -56,20 +59,24 @@ def _count(module: nn.Module) -> int:
 
 def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[float, float]]:
     check_names(preset.groups)
-    with torch.device("meta"):
-        generator = build_generator(dataclasses.replace(preset, groups=preset.groups[:1], heads=1))
+    one = dataclasses.replace(preset, groups=preset.groups[:1], heads=1)
+    side = min(preset.size, SIDE + 2 * preset.keypoint_pads)
+    small = build_generator(dataclasses.replace(one, size=side))
+    generator = small
+    if not preset.light:  # its weights grow with the picture
+        with torch.device("meta"):
+            generator = build_generator(one)
     branch = _count(generator.branches[preset.groups[0]])
     counted = {"generator, shared": _count(generator.trunk)}
     if preset.own:
         counted["generator, each group"] = branch
-    # Spectral norm's first vectors cannot be drawn on the meta device without loading torch's compiler, for seconds.
     judges = build_judges(preset, "cartoon")
     counted |= {f"{name} of each domain": _count(judge) for name, judge in judges.items()}
     whole = _count(generator) + branch * (len(preset.groups) - 1)
     counted["all that learn"] = 2 * (whole + sum(_count(judge) for judge in judges.values()))
-    pictures = torch.empty(1, 3, preset.size, preset.size, device="meta")
-    drawn = _cost(generator, pictures, preset.groups[0])
-    judged = [_cost(judge.to("meta"), pictures) for judge in judges.values()]
+    drawn = _drawn(small, side, preset)
+    # Whole pictures: their last maps are too small to be scaled, and they are quick.
+    judged = [_cost(judge, torch.zeros(1, 3, preset.size, preset.size)) for judge in judges.values()]
     # 6 generator passes and, for both domains, 3 of each judge; a backward pass costs about two forward ones.
     operations = 3 * (6 * drawn.operations + 6 * sum(each.operations for each in judged))
     samplings = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
@@ -88,22 +95,27 @@ def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[floa
 
 
 def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:
-    with torch.device("meta"):
-        generator = branched_network(preset)
-    counted = {"generator, shared": _count(generator.trunk)}
-    counted["generator, each group"] = _count(generator.branches[preset.groups[0]])
-    counted["all that learn"] = _count(generator)
-    drawn = _cost(generator, torch.empty(1, 3, preset.size, preset.size, device="meta"), preset.groups[0])
+    generator, side = branched_network(dataclasses.replace(preset, groups=preset.groups[:1])), min(preset.size, SIDE)
+    trunk, branch = _count(generator.trunk), _count(generator.branches[preset.groups[0]])
+    whole = trunk + branch * len(preset.groups)
+    counted = {"generator, shared": trunk, "generator, each group": branch, "all that learn": whole}
+    drawn = _drawn(generator, side, preset)
     first = preset.batch + preset.basic_unpaired
     second = preset.basic_batch + preset.rare_batch * (len(preset.groups) - 1)
     # The feature network on 3/8 of the side, forward on both pictures and backward on one, costs about as much again.
     each = drawn.operations * 3 * (2 if preset.feature else 1)
-    memory = _count(generator) * 5 * FLOAT + max(first, second) * drawn.kept * (2 if preset.feature else 1)
+    memory = whole * 5 * FLOAT + max(first, second) * drawn.kept * (2 if preset.feature else 1)
     return counted, memory, (first * each, second * each)
 
 
+def _drawn(generator: nn.Module, side: int, preset: Preset) -> Cost:
+    """Of one picture of the preset's size, from one of `side` px."""
+    cost, area = _cost(generator, torch.zeros(1, 3, side, side), preset.groups[0]), (preset.size / side) ** 2
+    return Cost(cost.operations * area, cost.kept * area)
+
+
 def _cost(network: nn.Module, *inputs) -> Cost:
-    """Of one picture through `network`, on the meta device."""
+    """Of one pass of `inputs` through `network`."""
     alive: dict[int, Tensor] = {}  # an id is only one while its object lives
     cost = Cost()
 
@@ -117,8 +129,11 @@ def _cost(network: nn.Module, *inputs) -> Cost:
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for one another at each small operation where others use the cores too
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(*inputs)
+    torch.set_num_threads(threads)
     for hook in hooks:
         hook.remove()
     weights = {id(parameter.untyped_storage()) for parameter in network.parameters()}
@@ -134,11 +149,15 @@ def _speed() -> float:
     operations = 2 * 64 * 64 * 9 * 128 * 128
     best = float("inf")
     with torch.no_grad():
-        for _ in range(6):
-            start = time.perf_counter()
+        begun = time.perf_counter()
+        while (start := time.perf_counter()) < begun + MEASURED_S:
             layer(x).sum().item()
             best = min(best, time.perf_counter() - start)
     return REACHED * operations / best
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def _duration(seconds: float) -> str:
