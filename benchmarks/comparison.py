@@ -35,20 +35,21 @@ METHODS = {
 OF_STYLE = ("ugatit-light", "keypoint1", "keypoint2", "keypoint3", "cyclegan", "selfie2anime")
 START = "first-half"
 
-STEPS, STEPS_FULL = 200, 150_000  # under an hour on two slow cores; the few-shot paper's stages together
-# Within so few steps the presets' rates and CAM weights (1000) leave grey noise: the CAM's gradient rules every step.
-# The basic model's cycle term after 120 steps: 0.45 with 1000 (rate 1e-3), 0.34 with 10, 0.29 with 10 at 3e-3.
+STEPS, STEPS_FULL = 2000, 150_000  # an hour and a half on one slow core; the few-shot paper's stages together
+# What a CPU learns to draw with in so few steps, found on the basic model alone: the presets' CAM weights (1000) rule
+# every step and leave grey noise, hourglasses take twice the time a step, and 200 steps of any of it draw nothing yet.
 SMALL = {
-    "size": "64", "width": "8", "judge_width": "8", "judge_layers": "5,4", "learning_rate": "0.003", "cam": "10",
-    "stage2_cam": "5",
+    "size": "64", "width": "16", "judge_width": "16", "judge_layers": "5,4", "learning_rate": "0.001", "cam": "10",
+    "stage2_cam": "10",
 }  # fmt: skip
+SMALL_FEW_SHOT = {"network": "ugatit", "cycle": "10"}
+SMALL_OWN = "stem,down,up,out"  # of U-GAT-IT's generator: an encoder and a decoder around the shared blocks
 SMALL_CYCLEGAN = {"blocks": "4", "cam": "0", "stage2_cam": "0"}
 # A predictor that has converged beforehand stops the translation, so its epochs shrink with the steps.
-SMALL_KEYPOINT = {"keypoint_epochs": "1,5,10,5", "keypoint_batch": "8"}
+SMALL_KEYPOINT = {"size": "66", "keypoint_epochs": "1,5,10,5", "keypoint_batch": "8"}
 MOST = 200  # pictures of a set, small
-# ADA measures after every 256 pictures: four a step, as the branches' steps see, and full strength after half a run at
-# the earliest, else it would hardly begin within so few steps.
-SMALL_WEBTOON = {"batch": "4"}
+# ADA measures often, and has full strength after half a run at the earliest, else it would hardly begin.
+SMALL_ADA = {"ada_interval": "32"}
 ADA_RAMP = 0.5
 STRETCHES = 5  # of the keypoint schedule in a whole run: 10 000 of 50 000 steps
 PACKAGES = ("torch", "numpy")
@@ -88,13 +89,15 @@ class Plan:
         return resolve(known, [f"{key}={value}" for key, value in changes.items()], ",".join(groups))
 
     def _small(self, name: str) -> dict[str, str]:
-        more = SMALL_CYCLEGAN if name in ("cyclegan", "selfie2anime") else {}
-        if name.startswith("keypoint"):
-            more = SMALL_KEYPOINT | {"size": "66"}
-        if name.startswith("face2webtoon"):
-            more = SMALL_WEBTOON
-        if name == "face2webtoon-ada":
-            more = more | {"ada_kimg": str(ADA_RAMP * int(SMALL_WEBTOON["batch"]) * self.steps / 1000)}
+        preset, more = PRESETS[name], {}
+        if preset.network == "photo2cartoon":
+            more = SMALL_FEW_SHOT | ({"own": SMALL_OWN} if preset.own else {})
+        if preset.network == "cyclegan":
+            more = SMALL_CYCLEGAN
+        if preset.keypoint:
+            more = SMALL_KEYPOINT
+        if preset.ada:
+            more = SMALL_ADA | {"ada_kimg": str(ADA_RAMP * self.steps / 1000)}
         return SMALL | more
 
 

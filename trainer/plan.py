@@ -42,7 +42,8 @@ def describe(preset: Preset) -> str:
     lines += ["", f"{'memory':22} about {memory / 1e9:.1f} GB of tensors, beside the program's own 0.5 GB"]
     for name, steps, each in stages:
         if steps:
-            lines.append(f"{name:22} {steps:,} steps of about {_seconds(each / per_second)} s ({each / 1e9:,.0f} GFLOP)")
+            about = f"{_seconds(each / per_second)} s ({each / 1e9:,.0f} GFLOP)"
+            lines.append(f"{name:22} {steps:,} steps of about {about}")
     lines.append(f"{'time':22} about {_duration(seconds)} on this machine ({per_second / 1e9:,.0f} GFLOP/s)")
     return "\n".join(lines)
 
