@@ -17,9 +17,9 @@ from engine import backends, manifest
 from engine.cache import Cache
 from engine.export import psnr_db
 from engine.runner import open_runner
+from livetoon import inference
 from livetoon.errors import EngineError, ModelError, UsageError
 from livetoon.files import sha256
-from livetoon.inference import openvino_core
 
 EACH = pytest.mark.parametrize("backend", backends.names())
 LEAST_DB = {"fp32": 60.0, "bf16": 30.0, "int8": 33.0}  # against torch float32; the graph's weights are float16
@@ -200,7 +200,7 @@ def test_auto_goes_on_when_a_library_cannot_be_loaded(exported, tmp_path, monkey
     (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
-    monkeypatch.setattr("engine.backends.openvino.openvino_core", openvino_core.__wrapped__)  # not loaded before
+    monkeypatch.setattr(inference, "_core", inference._core.__wrapped__)  # as where it was not loaded before
     assert backends.candidates("auto")[0].backend_name == "openvino"
     assert open_runner(exported).spec.backend == "onnxruntime"
     assert "openvino cannot be loaded" in caplog.text
