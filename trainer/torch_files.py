@@ -2,15 +2,14 @@
 
 import pickle
 import re
-import struct
-import zipfile
+import warnings
 from pathlib import Path
 
 import torch
 
 from livetoon.errors import ModelError
 
-STARTS = (b"PK", b"\x80")  # of torch.save's archives, and of its pickles before version 1.6
+ARCHIVE, PICKLE = b"PK", b"\x80"  # first bytes of what torch.save writes: now, and before version 1.6
 
 
 def read(path: Path) -> object:
@@ -22,13 +21,14 @@ def read(path: Path) -> object:
         raise ModelError(f"{path}: no such file")
     with open(path, "rb") as file:
         start = file.read(2)
-    if start and not start.startswith(STARTS):
+    if start and not start.startswith((ARCHIVE, PICKLE)):
         raise ModelError(f"{path}: not a PyTorch checkpoint at all; expected a file that torch.save wrote")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if re.search(r"Unsupported|not an allowed global|GLOBAL", str(error)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of what a damaged byte looks like, then fails
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=start == ARCHIVE)
+    except Exception as error:  # a damaged file makes torch and its unpickler raise nearly any class
+        foreign = isinstance(error, pickle.UnpicklingError)
+        if foreign and re.search(r"Unsupported|not an allowed global|GLOBAL", str(error)):
             raise ModelError(f"{path}: holds more than tensors; code in a file is never run") from None
-        raise ModelError(f"{path}: not a PyTorch checkpoint, or cut short") from None
-    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error, OSError):
-        raise ModelError(f"{path}: not a PyTorch checkpoint, or cut short") from None
+        raise ModelError(f"{path}: not a PyTorch checkpoint, or cut short or damaged") from None
