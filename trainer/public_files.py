@@ -75,6 +75,9 @@ def read(path: Path, groups: Sequence[str] | None = None, size: int | None = Non
     for name, (place, tensors) in _state_dicts(content, path).items():
         network = _network(tensors, f"{path}: {name}" if name else str(path), groups, size)
         networks[place or _place_of(network, str(path))] = network
+    if (groups or size) and not {"generator", "back"} & networks.keys():
+        option = "--groups" if groups else "--size"
+        raise UsageError(f"{option}: has no effect, {path} holds no generator; leave it out")
     _check_together(networks, path)
     return networks
 
@@ -278,14 +281,26 @@ def _public(place: str, network: nn.Module) -> dict[str, Tensor]:
         raise ModelError(f"{place}: the {name} network is livetoon's own, no public format knows it")
     several, own = settings.get("heads", 1) > 1, set(settings.get("own", ()))
     branched = several or (own and len(settings["groups"]) > 1)
-    few_shot = several and name == "photo2cartoon" and own == set(FEW_SHOT_OWN)
+    few_shot = branched and name == "photo2cartoon" and own == set(FEW_SHOT_OWN)
     if branched and not few_shot:
         raise ModelError(
             f"{place}: no public format has branches of these parts ({', '.join(sorted(own)) or 'CAM heads alone'}); "
-            f"the few-shot release has {', '.join(FEW_SHOT_OWN)} on photo2cartoon, and CAM "
-            "heads with a row for each group (--set heads=4)"
+            f"the few-shot release has {', '.join(FEW_SHOT_OWN)} on photo2cartoon"
         )
-    return {key: value.detach().contiguous() for key, value in public_state(network).items()}
+    state = {key: value.detach().contiguous() for key, value in public_state(network).items()}
+    return _with_rows(state, len(settings["groups"])) if few_shot and not several else state
+
+
+def _with_rows(state: dict[str, Tensor], groups: int) -> dict[str, Tensor]:
+    """The few-shot release's CAM heads have a row for each group: here all are the one that the groups share, so that
+    every branch draws the same."""
+    made = {}
+    for key, value in state.items():
+        head, _, kind = key.partition(".")
+        if head in ("gap_fc", "gmp_fc"):
+            key, value = f"{head}_new.{kind}", value.repeat_interleave(groups, dim=0)
+        made[key] = value
+    return made
 
 
 def _public_place(place: str, network: nn.Module) -> tuple[bool, str]:

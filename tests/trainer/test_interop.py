@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from trainer import checkpoint, interop, public_files
 from trainer.networks import build
-from trainer.presets import FEW_SHOT_OWN
+from trainer.presets import ALL_TAKE, FEW_SHOT_OWN, NETWORKS, resolve
 from trainer.public_keys import public_names, public_state
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference"
@@ -457,6 +457,26 @@ def test_of_a_run_the_averaged_weights_are_written(tmp_path):
     assert convert(tmp_path / "a.pt", folder) == 1  # a run saves there
 
 
+def test_a_run_of_the_default_preset_draws_the_same_from_its_public_file(tmp_path):
+    """Its CAM heads have one row for all groups, the few-shot release's a row for each."""
+    preset, folder = resolve("fewshot", ["width=4"], groups="many,few,other"), tmp_path / "run" / "checkpoints" / "last"
+    folder.mkdir(parents=True)
+    made = {name: getattr(preset, name) for name in (*ALL_TAKE, *NETWORKS["photo2cartoon"])}
+    before = shaken("photo2cartoon", **made)
+    checkpoint.save_generator(folder / "generator.safetensors", before)
+    (folder / "state.json").write_text("{}")
+    assert convert(tmp_path / "run", tmp_path / "out.pt") == 0
+    public = load(tmp_path / "out.pt")["genA2B"]
+    assert public["gap_fc_new.weight"].shape == (3, 16) and public["gmp_fc_new.bias"].shape == (3,)
+    assert not {"gap_fc.weight", "gmp_fc.bias"} & public.keys()
+    assert convert(tmp_path / "out.pt", tmp_path / "back", "--groups", "many,few,other") == 0
+    after, x = checkpoint.load_generator(tmp_path / "back").eval(), pictures(1, 32)
+    with torch.no_grad():
+        drawings = [before(x, group).image for group in preset.groups]
+        assert all(map(torch.equal, drawings, (after(x, group).image for group in preset.groups)))
+    assert not torch.equal(drawings[0], drawings[1])
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("harmed",)
@@ -502,7 +522,8 @@ def test_a_file_cut_short_is_one_sentence(zipped, kept, tmp_path, capsys):
     torch.save(family(*FAMILY["ugatit light"]), path, _use_new_zipfile_serialization=zipped)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     assert convert(path, tmp_path / "ours") == 1
-    assert capsys.readouterr().err == f"python -m trainer.interop: {path}: not a PyTorch checkpoint, or cut short\n"
+    said = "not a PyTorch checkpoint, or cut short or damaged"
+    assert capsys.readouterr().err == f"python -m trainer.interop: {path}: {said}\n"
 
 
 @pytest.mark.parametrize(
@@ -526,12 +547,17 @@ def test_a_file_cut_short_is_one_sentence(zipped, kept, tmp_path, capsys):
         (["live.safetensors", "b.pt"], "livetoon's own"),
         (["branched.safetensors", "b.pt"], "no public format has branches of these parts (decode)"),
         (["judge.pth", "ours"], "its file's name must say of what"),
+        (["a_net_D_A.pth", "ours", "--size", "64"], "--size: has no effect, a_net_D_A.pth holds no generator"),
+        (["judges.pt", "ours", "--size", "64"], "--size: has no effect, judges.pt holds no generator; leave it out"),
+        (["judges.pt", "ours", "--groups", "a"], "--groups: has no effect, judges.pt holds no generator"),
     ],
 )
 def test_wrong_use_of_convert(arguments, sentence, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"genA2B": public_state(shaken(*one_group("ugatit light")[:1], **one_group("ugatit light")[1]))}, "a.pt")
-    torch.save(public_state(shaken("patchgan", width=4)), "judge.pth")
+    for name in ("judge.pth", "a_net_D_A.pth"):
+        torch.save(public_state(shaken("patchgan", width=4)), name)
+    torch.save({"disLA": public_state(shaken("discriminator", layers=5, width=2))}, "judges.pt")
     photo = shaken("photo2cartoon", groups=["one"], width=4)
     torch.save({"genA2B": public_state(photo)}, "photo.pt")
     keypoint = shaken("ugatit", groups=["one"], width=4, blocks=1, keypoint_pads=True)
