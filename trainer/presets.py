@@ -212,6 +212,16 @@ AS_PUBLISHED: dict[str, dict] = {
     "keypoint3": _ORDER,
 }
 
+# Why there is none to follow, of the presets whose program is not merely broken.
+NO_PROGRAM = {
+    "live": "is livetoon's own, there is no other program to follow",
+    "basic": "has no program of its own, photo2cartoon's trains such a model (--preset photo2cartoon)",
+    **dict.fromkeys(
+        ("fewshot-no-selective", "baseline1", "baseline2", "baseline3"),
+        "is a comparison in a paper, and no program of it was published",
+    ),
+}
+
 # Of unpaired translation: fields of a preset that not every generator takes, beside ALL_TAKE.
 NETWORKS = {
     "photo2cartoon": ("light", "heads"),
@@ -250,7 +260,8 @@ def resolve(
     preset = PRESETS[name]
     if as_published:
         if name not in AS_PUBLISHED:
-            raise UsageError(f"--as-published: {name} follows a paper whose program does not run; leave it out")
+            why = NO_PROGRAM.get(name, "follows a paper whose program does not run")
+            raise UsageError(f"--as-published: {name} {why}; leave it out")
         preset = replace(preset, **AS_PUBLISHED[name])
     known, changes, given = fields(preset), {}, {}
     for override in overrides + ([f"groups={groups}"] if groups is not None else []):

@@ -132,6 +132,8 @@ def _run(options) -> int | None:
 
         return demo(options.out)
     preset = _preset(options)
+    if options.resume and options.init is not None:
+        raise UsageError("--init: a run that is resumed goes on from its own checkpoint; leave --init or --resume out")
     if options.dry_run:
         from trainer.plan import describe
 
@@ -191,6 +193,10 @@ def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
     if no_face_id and inputs.face_id:
         raise UsageError("--no-face-id: clashes with --face-id; give one of them")
     for name in ("face_id", "identity", "points", "masks"):
+    if no_face_id and isinstance(preset, Live):
+        raise UsageError("--no-face-id: preset live has no such loss; leave it out")
+    if missing := [path for path in inputs.photos if not path.is_file()]:
+        raise UsageError(f"--photos {missing[0]}: no such file")
         if (path := getattr(inputs, name)) is not None and not path.is_file():
             raise UsageError(f"--{name.replace('_', '-')} {path}: no such file")
     if inputs.identity and not preset.validate_every:

@@ -21,7 +21,7 @@ from trainer.presets import ALL_TAKE, NETWORKS, Translation
 from trainer.sampling import Sampler, network_input, stage_pools
 from trainer.step import DOMAINS, Networks, Pictures, Rules, Step
 from trainer.validation import NOBODY, Judges, Validation
-from trainer.watch import Watch
+from trainer.watch import UNPAIRED, WITH_ADA, Watch
 
 log = logging.getLogger("trainer")
 
@@ -116,7 +116,7 @@ class TranslationLearner:
         self.pooled: dict[str, list[Tensor]] = {domain: [] for domain in DOMAINS}
         self.predictor = build("keypoints", size=preset.size).to(self.device) if preset.keypoint else None
         self.networks.keypoints = self.predictor
-        self.watch, self._advice = Watch(), []
+        self.watch, self._advice = Watch(tries=WITH_ADA if preset.ada else UNPAIRED), []
         self.validation = Validation(preset, data.validation, data.spared, judges)
         self._place, self._asked = (0, 0), 0  # of the pool's random choices
         self._prepare()

@@ -27,6 +27,10 @@ UNPAIRED = {
     "unchanged": "a lower --set identity=... and a lower --set cycle=...",
     "explosion": "a lower --set learning_rate=..., from the last good checkpoint",
 }
+WITH_ADA = UNPAIRED | {
+    "discriminator wins": "a quicker ADA (a lower --set ada_kimg=...), more cartoons, or a lower --set "
+    "learning_rate=...",
+}
 PAIRED = {
     "flat": "a lower --set learning_rate=..., from the last good checkpoint",
     "unchanged": "to look into cartoon/, which seems to hold the photos once more",
@@ -35,7 +39,7 @@ PAIRED = {
 
 
 class Watch:
-    """Fed every step; returns the advice that is due. tries: UNPAIRED or PAIRED.
+    """Fed every step; returns the advice that is due. tries: UNPAIRED, WITH_ADA or PAIRED.
 
     >>> watch = Watch(window=3)
     >>> said = [line for _ in range(6) for line in watch.step({}, change=0.001)]

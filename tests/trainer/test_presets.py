@@ -522,5 +522,19 @@ def test_basic_comes_first_and_groups_can_be_left_out():
 def test_as_published_follows_the_program_where_there_is_one_that_runs():
     assert resolve("ugatit", [], as_published=True).discriminators_first
     assert resolve("ugatit", ["discriminators_first=off"], as_published=True).discriminators_first is False
-    with pytest.raises(UsageError, match="--as-published: fewshot follows a paper whose program"):
-        resolve("fewshot", [], as_published=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("fewshot", "--as-published: fewshot follows a paper whose program does not run; leave it out"),
+        ("face2webtoon-ada", "--as-published: face2webtoon-ada follows a paper whose program does not run; leave it"),
+        ("live", "--as-published: live is livetoon's own, there is no other program to follow; leave it out"),
+        ("basic", "--as-published: basic has no program of its own, photo2cartoon's trains such a model (--preset"),
+        ("baseline2", "--as-published: baseline2 is a comparison in a paper, and no program of it was published;"),
+    ],
+)
+def test_as_published_says_why_there_is_no_program_to_follow(name, sentence):
+    with pytest.raises(UsageError) as caught:
+        resolve(name, [], as_published=True)
+    assert str(caught.value).startswith(sentence)

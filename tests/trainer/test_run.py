@@ -122,6 +122,33 @@ def test_bad_options_get_one_sentence(arguments, code, sentence, pairs, tmp_path
     assert sentence in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--photos", "nowhere.csv"], "--photos nowhere.csv: no such file"),
+        (["--photos", __file__, "--photos", "nowhere.csv"], "--photos nowhere.csv: no such file"),
+        (["--no-face-id"], "--no-face-id: preset live has no such loss; leave it out"),
+        (["--resume", "--init", __file__], "--init: a run that is resumed goes on from its own checkpoint; leave"),
+        (["--as-published"], "--as-published: live is livetoon's own, there is no other program to follow; leave it"),
+    ],
+)
+def test_options_that_have_no_effect_or_no_file_are_told_before_anything_is_made(
+    arguments, sentence, pairs, tmp_path, capsys
+):
+    assert run.main([*command(pairs, tmp_path / "out"), *arguments]) == 2
+    assert f"trainer.run: {sentence}" in (said := capsys.readouterr().err) and len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_data_a_sentence_says_how_to_prepare_some(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run.main([]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and said.startswith("python -m trainer.run: --data: no folder given; expected")
+    assert "python -m trainer.prepare IN DIR" in said and "--demo" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_run_is_not_overwritten(whole, pairs, capsys):
     assert run.main(command(pairs, whole)) == 2
     assert "add --resume" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from trainer.watch import PAIRED, Watch
+from trainer.watch import PAIRED, UNPAIRED, WITH_ADA, Watch
 
 WELL = {"d_real_accuracy": 0.8, "d_fake_accuracy": 0.7, "output_variance": 0.3, "change": 0.15}
 
@@ -35,6 +35,14 @@ def test_what_to_try_is_what_the_method_has():
     for figures, tries in (({"change": 0.0}, "cartoon/"), ({"output_variance": 0.0}, "--set learning_rate=")):
         told = fed(Watch(window=20, tries=PAIRED), 20, **{**figures, "d_real_accuracy": None})
         assert len(told) == 1 and tries in told[0] and "cycle" not in told[0] and "--set identity" not in told[0]
+
+
+def test_ada_is_not_advised_where_it_is_on(tiny, learner):
+    figures = {"d_real_accuracy": 0.99, "d_fake_accuracy": 0.995}
+    told = fed(Watch(window=20, tries=WITH_ADA), 20, **figures)
+    assert len(told) == 1 and "--ada on" not in told[0] and "--set ada_kimg=" in told[0]
+    for name, tries in (("face2webtoon-ada", WITH_ADA), ("face2webtoon-group", UNPAIRED)):
+        assert learner(tiny(name)).watch._tries is tries
 
 
 def test_a_healthy_run_is_left_in_peace():
