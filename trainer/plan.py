@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from trainer.group_names import check_names
 from trainer.initial import branched_network
+from trainer.networks import build
 from trainer.presets import Live, Preset, Translation
 from trainer.translation import build_generator, build_judges
 
 FLOAT = 4  # bytes
-SIDE = 64  # px of the small picture: whole in every network, and a fraction of a second
+SIDE, JUDGED_SIDE = 64, 128  # px of the small picture: whole in every network, and a fraction of a second
 MEASURED_S = 0.3  # the quickest of that time's convolutions tells the speed, of which others take some
 # Convolutions reach this share of the measured one's speed: small channels, and norms and pads between them.
 REACHED = 0.35
@@ -72,12 +73,17 @@ def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[floa
     if preset.own:
         counted["generator, each group"] = branch
     judges = build_judges(preset, "cartoon")
-    counted |= {f"{name} of each domain": _count(judge) for name, judge in judges.items()}
+    others = build_judges(preset, "photo") if len(preset.group_domains) == 1 else judges  # group heads on one side
+    counted |= {f"{name} of drawings": _count(judge) for name, judge in judges.items()}
+    counted |= {f"{name} of photos": _count(judge) for name, judge in others.items()}
     whole = _count(generator) + branch * (len(preset.groups) - 1)
-    counted["all that learn"] = 2 * (whole + sum(_count(judge) for judge in judges.values()))
-    drawn = _drawn(small, side, preset)
-    # Whole pictures: their last maps are too small to be scaled, and they are quick.
-    judged = [_cost(judge, torch.zeros(1, 3, preset.size, preset.size)) for judge in judges.values()]
+    learned = 2 * whole + sum(_count(judge) for judge in (*judges.values(), *others.values()))
+    if preset.keypoint:
+        counted["keypoint predictor"] = _count(build("keypoints", size=preset.size))
+        learned += counted["keypoint predictor"]
+    counted["all that learn"] = learned
+    drawn = _of_one(small, side, preset, preset.groups[0])
+    judged = [_of_one(judge, min(preset.size, JUDGED_SIDE), preset) for judge in judges.values()]
     # 6 generator passes and, for both domains, 3 of each judge; a backward pass costs about two forward ones.
     operations = 3 * (6 * drawn.operations + 6 * sum(each.operations for each in judged))
     samplings = [preset.stage1_sampling] + ([preset.stage2_sampling] if preset.stage2_steps else [])
@@ -85,7 +91,7 @@ def _translation(preset: Translation) -> tuple[dict[str, int], float, tuple[floa
     kept = 2 * drawn.kept + sum(each.kept for each in judged)  # a fake and its reconstruction at a time
     if preset.checkpointing:
         kept *= 0.35  # what stays is what passes between the parts, and one part at a time
-    weights = counted["all that learn"] * 4 * FLOAT  # values, gradients and Adam's two moments
+    weights = learned * 4 * FLOAT  # values, gradients and Adam's two moments
     averages = 2 * whole * FLOAT if preset.ema else 0
     scale = 0.6 if preset.bf16 else 1.0  # norms keep their inputs in float32
     return (
@@ -100,7 +106,7 @@ def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:
     trunk, branch = _count(generator.trunk), _count(generator.branches[preset.groups[0]])
     whole = trunk + branch * len(preset.groups)
     counted = {"generator, shared": trunk, "generator, each group": branch, "all that learn": whole}
-    drawn = _drawn(generator, side, preset)
+    drawn = _of_one(generator, side, preset, preset.groups[0])
     first = preset.batch + preset.basic_unpaired
     second = preset.basic_batch + preset.rare_batch * (len(preset.groups) - 1)
     # The feature network on 3/8 of the side, forward on both pictures and backward on one, costs about as much again.
@@ -109,9 +115,9 @@ def _live(preset: Live) -> tuple[dict[str, int], float, tuple[float, float]]:
     return counted, memory, (first * each, second * each)
 
 
-def _drawn(generator: nn.Module, side: int, preset: Preset) -> Cost:
+def _of_one(network: nn.Module, side: int, preset: Preset, *group: str) -> Cost:
     """Of one picture of the preset's size, from one of `side` px."""
-    cost, area = _cost(generator, torch.zeros(1, 3, side, side), preset.groups[0]), (preset.size / side) ** 2
+    cost, area = _cost(network, torch.zeros(1, 3, side, side), *group), (preset.size / side) ** 2
     return Cost(cost.operations * area, cost.kept * area)
 
 
