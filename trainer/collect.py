@@ -6,7 +6,7 @@ size that training needs.
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from faces.align import COORDINATES, POINTS
 from livetoon.errors import DataError
 from trainer.data import aligned
-from trainer.layout import numbers_explained, training_places
+from trainer.layout import DOMAINS, numbers_explained, training_places
 from trainer.pictures import pictures, read, resized
 
 VALIDATION_SHARE, VALIDATION_MOST = 10, 50  # a tenth of a set, at most 50, tells which checkpoint is the best
@@ -38,7 +38,7 @@ class Collected:
 
     train: dict[str, Unpaired]
     validation: dict[str, Unpaired]
-    spared: tuple[str, ...] = ()  # groups whose validation pictures do not train; small ones cannot spare any
+    spared: dict[str, tuple[str, ...]] = field(default_factory=dict)  # domains whose validation pictures do not train
 
 
 def collect(
@@ -48,25 +48,28 @@ def collect(
     needed: Sequence[Sequence[str]],
     size: int,
     points: Path | None = None,
+    spare: Mapping[str, Collection[str]] | None = None,
 ) -> Collected:
     """Every picture of `groups`; each of the `needed` pools of groups must have photos and drawings.
 
-    points: CelebA's landmark list or a table.csv, for the keypoint loss. DataError names a pool that has nothing, and
-    what was found instead.
+    points: CelebA's landmark list or a table.csv, for the keypoint loss. spare: the domains of each group that may keep
+    pictures from training, all by default; what spares none is validated on what it trains with. DataError names a pool
+    that has nothing, and what was found instead.
     """
     places = [place for folder in folders for place in training_places(Path(folder), groups)]
     given = read_points(points) if points else {}
     train = {group: Unpaired() for group in groups}
     validation = {group: Unpaired() for group in groups}
     for group in groups:
-        for domain in ("photo", "cartoon"):
+        for domain in DOMAINS:
             paths = [
                 path
                 for place in places
                 if (place.group, place.domain) == (group, domain)
                 for path in pictures(place.folder)
             ]
-            kept = validation_names([path.name for path in paths])
+            may_spare = spare is None or domain in spare.get(group, ())
+            kept = validation_names([path.name for path in paths]) if may_spare else set()
             with ThreadPoolExecutor() as pool:
                 decoded = list(pool.map(lambda path: _decoded(path, size, given), paths))
             for path, (picture, marks) in zip(paths, decoded, strict=True):
@@ -79,7 +82,8 @@ def collect(
             if name in train:
                 train[name].photo.append(photo)
                 train[name].points.append(None)
-    spared = tuple(group for group, kept in validation.items() if kept.photo and kept.cartoon)
+    apart = {group: tuple(name for name in DOMAINS if getattr(kept, name)) for group, kept in validation.items()}
+    spared = {group: names for group, names in apart.items() if names}
     numbers = numbers_explained(map(Path, folders), groups)
     _complete(train, validation, needed, folders, ", ".join(sorted({place.group for place in places})) + numbers)
     return Collected(train, validation, spared)
@@ -104,12 +108,12 @@ def _decoded(path: Path, size: int, points: dict[str, np.ndarray]) -> tuple[np.n
 
 def _complete(train, validation, needed, folders, seen: str) -> None:
     for pool in needed:
-        for domain in ("photo", "cartoon"):
+        for domain in DOMAINS:
             if not any(getattr(train[group], domain) for group in pool):
                 there = f"{domain} of {' or '.join(pool)}: no pictures in {', '.join(map(str, folders))}"
                 raise DataError(f"{there}; found groups: {seen}")
     for group, kept in validation.items():
-        for domain in ("photo", "cartoon"):
+        for domain in DOMAINS:
             if not getattr(kept, domain):
                 setattr(kept, domain, getattr(train[group], domain)[:VALIDATION_MOST])
 

@@ -11,6 +11,7 @@ from trainer import augment, losses
 from trainer.checkpoint import Parts
 from trainer.collect import VALIDATION_MOST, Unpaired, validation_names
 from trainer.data import Group
+from trainer.layout import DOMAINS
 from trainer.live_step import MOVEMENT, Batch, Trainer
 from trainer.presets import Live
 from trainer.validation import Validation
@@ -21,20 +22,21 @@ WARM_UP_STEPS = 100
 
 def spare(
     pictures: dict[str, Group], groups: Collection[str]
-) -> tuple[dict[str, Group], dict[str, Unpaired], tuple[str, ...]]:
-    """What trains, what validates, and the groups (of those allowed to) whose pairs of the second do not train.
+) -> tuple[dict[str, Group], dict[str, Unpaired], dict[str, tuple[str, ...]]]:
+    """What trains, what validates, and of which groups (of those allowed to) the pairs of the second do not train, as
+    `Collected.spared` has it.
 
     Small groups cannot spare any, and are validated on what they train with, as in collect.py. Cartoons that validate
     lie on white by the mask of their photo.
     """
-    train, kept, spared = {}, {}, []
+    train, kept, spared = {}, {}, {}
     for group, found in pictures.items():
         names = validation_names(found.names) if group in groups else set()
         here = [index for index, name in enumerate(found.names) if name in names]
         train[group] = _only(found, [index for index in range(len(found.photos)) if index not in here])
         kept[group] = _unpaired(_only(found, here or range(len(found.photos))[:VALIDATION_MOST]))
-        spared += [group] if here else []
-    return train, kept, tuple(spared)
+        spared |= {group: DOMAINS} if here else {}
+    return train, kept, spared
 
 
 def _only(group: Group, indices: Collection[int]) -> Group:
@@ -75,7 +77,10 @@ class LiveLearner:
             self.trainer.start_stage_2()
 
     def enter(self, stage: int) -> None:
-        pass
+        self.validation.tell(self._learned_in(stage))
+
+    def _learned_in(self, stage: int) -> tuple[str, ...]:
+        return self.preset.groups[:1] if stage == 1 else self.preset.groups
 
     def batches(self, stage: int, step: int) -> dict[str, Batch]:
         return self.sampler.batches(stage, step)
@@ -130,7 +135,7 @@ class LiveLearner:
         """Only the groups that the stage learns are drawn: the others would cost time and say nothing yet."""
         if not self.validation.due(stage, step):
             return {}
-        learned = self.preset.groups[:1] if stage == 1 else self.preset.groups
+        learned = self._learned_in(stage)
         return self.validation(learned, self._draw, groups=learned)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from livetoon import cli
 from livetoon.errors import TrainingError, UsageError
 from livetoon.files import sha256, write_json
+from trainer.layout import DOMAINS
 from trainer.presets import PRESETS, Live, Preset, Translation, fields, resolve
 
 VERSION = 1  # of config.json
@@ -131,9 +132,9 @@ def _run(options) -> int | None:
         from trainer.demo import demo
 
         return demo(options.out)
-    preset = _preset(options)
     if options.resume and options.init is not None:
         raise UsageError("--init: a run that is resumed goes on from its own checkpoint; leave --init or --resume out")
+    preset = _preset(options)
     if options.dry_run:
         from trainer.plan import describe
 
@@ -192,11 +193,11 @@ def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
         raise UsageError(NO_DATA)
     if no_face_id and inputs.face_id:
         raise UsageError("--no-face-id: clashes with --face-id; give one of them")
-    for name in ("face_id", "identity", "points", "masks"):
     if no_face_id and isinstance(preset, Live):
         raise UsageError("--no-face-id: preset live has no such loss; leave it out")
     if missing := [path for path in inputs.photos if not path.is_file()]:
         raise UsageError(f"--photos {missing[0]}: no such file")
+    for name in ("face_id", "identity", "points", "masks"):
         if (path := getattr(inputs, name)) is not None and not path.is_file():
             raise UsageError(f"--{name.replace('_', '-')} {path}: no such file")
     if inputs.identity and not preset.validate_every:
@@ -272,7 +273,6 @@ def train(
         torch.manual_seed(preset.seed)
         if resume:
             before = _before(out / "config.json", config)
-            # A run of pairs that began before some were spared goes on with all of them.
             config |= {"learned": before.get("learned", []), "spared": before.get("spared", [])}
         make = _live if isinstance(preset, Live) else _translation
         learner = make(preset, inputs, init if not resume else None, config, parallel)
@@ -323,13 +323,13 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     folders = [Path(name) for name in inputs.data]
     segment = segmenter(inputs.masks) if inputs.masks else None
     pictures = load(folders, list(inputs.photos), preset.groups, preset.size, segment)
-    trained, kept, spared = spare(pictures, config.get("spared", preset.groups))
+    trained, kept, spared = spare(pictures, _may_spare(preset, config))
     for group, found in trained.items():
         judging = f" and {len(kept[group].photo)} that judge" if group in spared else ""
         _say(group, f"{len(found.photos)} pairs{judging}, {len(found.unpaired)} photos without a drawing")
     features = FeatureNetwork() if preset.feature else None
     validation = Validation(preset, kept, spared, judges, paired=True)
-    config |= {"metric_features": validation.metric_features, "spared": list(spared)}
+    config |= {"metric_features": validation.metric_features, "spared": spared}
     return LiveLearner(Trainer(generator, preset, features, config["learned"]), trained, parallel.device, validation)
 
 
@@ -350,17 +350,30 @@ def _translation(preset: Translation, inputs: Inputs, init: Path | None, config:
     judges = open_judges(preset, inputs.identity, face_id, parallel.device)
     folders = [Path(name) for name in inputs.data]
     needed = needed_pools(preset)
-    found = collect(folders, list(inputs.photos), preset.groups, needed, decoded_size(preset), inputs.points)
+    places = folders, list(inputs.photos), preset.groups, needed, decoded_size(preset)
+    found = collect(*places, inputs.points, _may_spare(preset, config))
     for group, pictures in found.train.items():
         if parallel.rank == 0:
             _say(group, f"{len(pictures.photo)} photos, {len(pictures.cartoon)} drawings")
     learner = TranslationLearner(preset, found, face_id, judges, parallel, config["learned"])
-    config |= {"metric_features": learner.validation.metric_features, "spared": list(found.spared)}
+    config |= {"metric_features": learner.validation.metric_features, "spared": found.spared}
     if preset.keypoint and not learner.sampler.with_points():
         raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")
     if init is not None:
         config["learned"] = learner.learned = start_translation(learner, init)
     return learner
+
+
+def _may_spare(preset: Preset, config: dict) -> dict:
+    """The domains of each group that may keep pictures from training: those that did when the run began, or in a new
+    run all; none where nothing would look at them."""
+    everything = dict.fromkeys(preset.groups, DOMAINS)
+    spared = config.get("spared", everything if preset.validate_every else {})
+    if isinstance(spared, dict):
+        return spared
+    # Older runs named groups: of pairs those that spared some (none when there was no such rule yet); other presets
+    # kept pictures of every large set apart, and named the groups with two such sets.
+    return dict.fromkeys(spared, DOMAINS) if isinstance(preset, Live) else everything
 
 
 def _say(group: str, counts: str) -> None:

@@ -176,6 +176,8 @@ class TranslationLearner:
                     for parts in (generator.trunk, *generator.branches.values()):
                         if name in parts:
                             parts[name].requires_grad_(False)
+        if self.parallel.rank == 0:
+            self.validation.tell(self._learned_in(stage))
         stepping = {name: optimizer for name, optimizer in self.optimizers.items() if name != "predictor"}
         self._step = Step(
             self.networks, rules(self.preset, stage), stepping, self.preset.bf16, self.parallel.average, self._pool
@@ -349,6 +351,7 @@ class TranslationLearner:
 
     @torch.no_grad()
     def validate(self, stage: int, step: int) -> dict[str, float]:
+        """Only the groups that have learned by this stage are drawn: the others would cost time and say nothing yet."""
         if not self.validation.due(stage, step):
             return {}
         for network in self.ema.values():
@@ -357,6 +360,7 @@ class TranslationLearner:
             self._learned_in(stage),
             lambda x, group: self.ema["ema"](x.to(self.device), group).image,
             lambda x, group: self.ema["ema_back"](x.to(self.device), group).image,
+            self._trained(stage),
         )
         for network in self._generators():
             network.train()

@@ -12,9 +12,10 @@ import torch
 
 from livetoon.errors import UsageError
 from trainer import inception
-from trainer.collect import VALIDATION_MOST, Unpaired
+from trainer.collect import VALIDATION_FROM, VALIDATION_MOST, Unpaired
 from trainer.identity import FaceIdentity
 from trainer.identity_files import load_face_id
+from trainer.layout import DOMAINS
 from trainer.metrics import Draw, FeatureExtractor, Validator, open_features
 from trainer.pictures import resized
 from trainer.presets import Live, Translation
@@ -80,18 +81,19 @@ def _same(one: FaceIdentity, other: FaceIdentity) -> bool:
 class Validation:
     """Pictures kept to validate by, and what judges them.
 
-    kept: by group; spared: groups whose kept pictures do not train. paired: the n-th cartoon is the n-th photo's.
+    kept: by group; spared: the domains of each group whose kept pictures do not train. paired: the n-th cartoon is the
+    n-th photo's.
     """
 
     def __init__(
         self,
         preset: Live | Translation,
         kept: Mapping[str, Unpaired],
-        spared: Collection[str] = (),
+        spared: Mapping[str, Collection[str]] | None = None,
         judges: Judges = NOBODY,
         paired: bool = False,
     ):
-        self._preset, self._kept, self._spared, self._paired = preset, kept, spared, paired
+        self._preset, self._kept, self._spared, self._paired = preset, kept, spared or {}, paired
         self._judges, self._validator = judges, None
         self.score = "kid" if judges.features is not None else "l1" if paired else None
 
@@ -100,12 +102,12 @@ class Validation:
         """What the score is made of; scores of different judges cannot be compared."""
         if not self._preset.validate_every or self.score is None:
             return None
-        return f"kid by {self._judges.features.name}" if self.score == "kid" else "l1"
+        return f"kid of every group by {self._judges.features.name}" if self.score == "kid" else "l1 of every group"
 
     @property
     def metric_features(self) -> str | None:
         """Whose features the figures are made of, as config.json tells it."""
-        if self.judge == "l1":
+        if self.judge and self.score == "l1":
             return "none: efficientnet-lite0 is in the loss, so the L1 to paired drawings judges"
         return self._judges.features.name if self.judge else None
 
@@ -115,6 +117,19 @@ class Validation:
         steps = self._preset.stage1_steps if stage == 1 else self._preset.stage2_steps
         return self.judge is not None and (step % every == 0 or step == steps)
 
+    def tell(self, learned: Sequence[str]) -> None:
+        """Log which of the pictures that judge the groups `learned` train as well: their figures flatter."""
+        if self.judge is None:
+            return
+        also = {}
+        for group in learned:
+            kept, spared = self._kept.get(group, Unpaired()), self._spared.get(group, ())
+            if kept.photo and kept.cartoon and (both := [name for name in DOMAINS if name not in spared]):
+                also[group] = f"{group} ({', '.join(both)})"
+        if also:
+            told = "validation by pictures that train as well: %s; sets of %d and more can spare some"
+            log.info(told, ", ".join(also.values()), VALIDATION_FROM)
+
     def __call__(
         self,
         learned: Sequence[str],
@@ -122,11 +137,10 @@ class Validation:
         to_photo: Draw | None = None,
         groups: Sequence[str] | None = None,
     ) -> dict[str, float]:
-        """Figures of `groups` (default: all), and the `score`: the mean over the groups that this stage has `learned`
-        and that could spare pictures, or over all that it has learned where none could."""
+        """Figures of `groups` (default: all), and the `score`: the mean over all groups that this stage has `learned`.
+        One that cannot spare pictures counts as well: stage 2 is there for those that have few."""
         found = self._opened()(to_cartoon, to_photo, groups)
-        judged = [group for group in learned if group in self._spared] or learned
-        values = [found[name] for group in judged if (name := f"{self.score}/{group}/photo-cartoon") in found]
+        values = [found[name] for group in learned if (name := f"{self.score}/{group}/photo-cartoon") in found]
         return found | ({"score": sum(values) / len(values)} if values else {})
 
     def _opened(self) -> Validator:

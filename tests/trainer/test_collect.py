@@ -71,8 +71,19 @@ def test_a_large_set_spares_pictures_for_validation_and_a_small_one_is_its_own(t
     train, kept = values(found.train["many"].photo), values(found.validation["many"].photo)
     assert len(kept) == 6 and sorted(train + kept) == list(range(60))
     assert values(found.validation["many"].cartoon) == values(found.train["many"].cartoon) == list(range(100, 108))
+    assert found.spared == {"many": ("photo",)}  # so held-out photos are judged against cartoons that train
     again = collect([tmp_path], [], ["many"], [("many",)], 32)
     assert values(again.validation["many"].photo) == kept
+
+
+@pytest.mark.parametrize("spare", [{}, {"many": ["cartoon"]}, {"few": ["photo"]}])
+def test_a_set_that_may_not_spare_any_trains_with_all(spare, tmp_path):
+    for number in range(60):
+        grey(tmp_path / "photo" / f"{number}.png", number)
+    grey(tmp_path / "cartoon" / "0.png", 100)
+    found = collect([tmp_path], [], ["many"], [("many",)], 32, spare=spare)
+    assert found.spared == {} and values(found.train["many"].photo) == list(range(60))
+    assert len(found.validation["many"].photo) == 50
 
 
 def test_a_pool_of_groups_needs_one_that_has_pictures(tmp_path):

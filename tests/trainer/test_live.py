@@ -58,7 +58,7 @@ def shades(pictures) -> set[int]:
 def test_the_pairs_that_judge_are_those_that_every_preset_holds_back(shaded):
     train, kept, spared = spare(load([shaded], [], LIVE.groups, SIDE), LIVE.groups)
     elsewhere = collect([shaded], [], LIVE.groups, [LIVE.groups], SIDE)
-    assert spared == elsewhere.spared == ("many",)
+    assert spared == elsewhere.spared == {"many": ("photo", "cartoon")}
     judging = shades(elsewhere.validation["many"].photo)
     assert len(judging) == 4 and shades(kept["many"].photo) == judging
     assert shades(kept["many"].cartoon) == {100 + shade for shade in judging}
@@ -71,7 +71,7 @@ def test_the_pairs_that_judge_are_those_that_every_preset_holds_back(shaded):
 
 def test_a_group_that_may_not_spare_any_trains_with_all(shaded):
     train, kept, spared = spare(load([shaded], [], LIVE.groups, SIDE), ())
-    assert spared == () and len(train["many"].photos) == len(kept["many"].photo) == 44
+    assert spared == {} and len(train["many"].photos) == len(kept["many"].photo) == 44
 
 
 def test_cartoons_judge_as_they_lie_on_white():
@@ -90,13 +90,23 @@ def test_held_out_pairs_never_enter_a_batch(shaded, tmp_path, monkeypatch):
         return honest(picture, matrix)
 
     monkeypatch.setattr(augment, "move", move)
-    more = ["--set", "feature=0", "--set", "stage1_steps=60", "--set", "validate_every=0"]
+    more = ["--set", "feature=0", "--set", "stage1_steps=60", "--set", "validate_every=1000"]
     monkeypatch.setattr(Trainer, "step", lambda *_: dict.fromkeys(("many/change", "many/output_variance"), 1.0))
     assert run.main(["--data", str(shaded), "--out", str(tmp_path / "out"), *OPTIONS, *more]) == 0
     judging = shades(collect([shaded], [], LIVE.groups, [LIVE.groups], SIDE).validation["many"].photo)
     assert not moved & (judging | {100 + shade for shade in judging})
     assert len(moved) > 60  # nearly all others were looked at, photos and drawings
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["spared"] == ["many"]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["spared"] == {"many": ["photo", "cartoon"]}
+
+
+def test_a_run_that_is_never_validated_trains_with_all_and_so_does_the_resumed_one(shaded, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--data", str(shaded), "--out", str(out), *OPTIONS, "--set", "feature=0"]
+    assert run.main([*arguments, "--set", "validate_every=0", "--set", "stage2_steps=0"]) == 0
+    assert "many: 44 pairs, 0 photos" in capsys.readouterr().err
+    assert run.main([*arguments, "--resume"]) == 0
+    assert "many: 44 pairs, 0 photos" in capsys.readouterr().err
+    assert json.loads((out / "config.json").read_text())["spared"] == {}
 
 
 def test_the_best_checkpoint_is_the_averaged_model_of_the_best_score(shaded, tmp_path, monkeypatch, caplog):
@@ -123,9 +133,10 @@ def test_the_best_checkpoint_is_the_averaged_model_of_the_best_score(shaded, tmp
     monkeypatch.setattr(LiveLearner, "_draw", lambda _, photos, group: photos)
     assert run.main(["--data", str(shaded), "--out", str(out), *OPTIONS, "--resume"]) == 0
     best = checkpoint.read_state(out / "checkpoints" / "best")
-    assert best["stage"] == 2  # both groups are learned there, and the one that could spare pictures judges
+    assert best["stage"] == 2  # both groups are learned there, and both judge, though one alone could spare pictures
     rows = {(stage, step, name): value for stage, step, name, value in read_csv(out / "log" / "train.csv")}
-    assert best["best"] == pytest.approx(rows[2, best["step"], "l1/many/photo-cartoon"], rel=1e-4)
+    judging = [rows[2, best["step"], f"l1/{group}/photo-cartoon"] for group in LIVE.groups]
+    assert best["best"] == pytest.approx(np.mean(judging), rel=1e-4)
     assert rows[2, 2, "l1/few/photo-cartoon"] > 0 and rows[2, 2, "change/few/photo-cartoon"] == 0
 
 
@@ -157,13 +168,14 @@ def test_features_that_are_in_no_loss_judge_by_kid(shaded, tmp_path):
     assert {f"{figure}/{group}/photo-cartoon" for figure in figures for group in LIVE.groups} <= last
     assert json.loads((out / "config.json").read_text())["metric_features"] == "efficientnet-lite0"
     best = checkpoint.read_state(out / "checkpoints" / "best")
-    score = rows[best["stage"], best["step"], "kid/many/photo-cartoon"]
-    assert best["judge"] == "kid by efficientnet-lite0" and best["best"] == pytest.approx(score, rel=1e-4)
+    score = np.mean([rows[best["stage"], best["step"], f"kid/{group}/photo-cartoon"] for group in LIVE.groups])
+    assert best["judge"] == "kid of every group by efficientnet-lite0"
+    assert best["best"] == pytest.approx(score, rel=1e-4)
 
 
 def test_a_run_that_began_with_all_pairs_goes_on_with_all(shaded, tmp_path, capsys):
     """Runs and checkpoints from before pairs were held out name no spared groups, no judge and no watch."""
-    unseen = ["--set", "feature=0", "--set", "validate_every=0"]
+    unseen = ["--set", "feature=0"]
     out, arguments = tmp_path / "out", ["--data", str(shaded), *OPTIONS, *unseen]
     assert run.main([*arguments, "--out", str(out), "--set", "stage2_steps=0"]) == 0
     assert "many: 40 pairs and 4 that judge" in capsys.readouterr().err
@@ -175,7 +187,19 @@ def test_a_run_that_began_with_all_pairs_goes_on_with_all(shaded, tmp_path, caps
     for more in ([], ["--set", "stage2_steps=3"]):  # and once more, from what the resumed run wrote
         assert run.main([*arguments, "--out", str(out), "--resume", *more]) == 0
         assert "many: 44 pairs, 0 photos" in capsys.readouterr().err
-        assert json.loads(config.read_text())["spared"] == []
+        assert json.loads(config.read_text())["spared"] == {}
+
+
+def test_a_run_that_named_the_groups_that_spared_pairs_goes_on_with_the_same(shaded, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--data", str(shaded), "--out", str(out), *OPTIONS, "--set", "feature=0"]
+    assert run.main([*arguments, "--set", "stage2_steps=0"]) == 0
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"spared": ["many"]}))
+    capsys.readouterr()
+    assert run.main([*arguments, "--resume", "--set", "validate_every=0"]) == 0
+    assert "many: 40 pairs and 4 that judge" in capsys.readouterr().err
+    assert json.loads((out / "config.json").read_text())["spared"] == {"many": ["photo", "cartoon"]}
 
 
 @pytest.mark.parametrize("copies", [True, False])

@@ -72,9 +72,12 @@ def test_validation_comes_when_it_is_due_and_judges_all_three_directions(tiny, l
     made.validation = Validation(preset, made.data.validation, judges=judges)
     assert made.validate(1, 1) == {} == made.validate(1, 2)
     found = made.validate(1, 3)
-    assert {f"kid/{group}/{way}" for group in preset.groups for way in ("photo-cartoon", "cartoon-photo")} <= set(found)
+    ways = ("photo-cartoon", "cartoon-photo", "photo-reconstruction")
+    kids = {name for name in found if name.startswith("kid/")}
+    assert kids == {f"kid/many/{way}" for way in ways}  # no other branch has learned anything yet
     assert found["score"] == found["kid/many/photo-cartoon"]
     last = made.validate(2, preset.stage2_steps)
+    assert {f"kid/{group}/{way}" for group in preset.groups for way in ways} <= set(last)
     mean = np.mean([last[f"kid/{group}/photo-cartoon"] for group in preset.groups])
     assert last["score"] == pytest.approx(mean)
     assert made.networks.to_cartoon.training
@@ -110,3 +113,34 @@ def test_activation_checkpointing_changes_no_step(tiny, learner):
     assert figures[0] == pytest.approx(figures[1], rel=1e-5)
     ours, theirs = (weights(made.networks.to_cartoon) for made in (plain, spared))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_compile_compiles_every_part_of_the_generators_and_nothing_else(tiny, learner, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    networks = learner(tiny("fewshot", "compile=on")).networks
+    holders = [h for net in (networks.to_cartoon, networks.to_photo) for h in (net.trunk, *net.branches.values())]
+    parts = {id(part) for holder in holders for part in holder.values()}
+    assert {id(part) for part in compiled} == parts and len(compiled) == len(parts) == 2 * (6 + 3 * 2)
+    compiled.clear()
+    learner(tiny("fewshot"))
+    assert compiled == []
+
+
+def test_a_compiled_step_gives_the_same_figures(tiny, learner, monkeypatch):
+    """Captured as graphs, which then run as they are: a real backend would compile for minutes."""
+    graphs, whole = [], torch.nn.Module.compile
+
+    def as_it_is(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: whole(self, backend=as_it_is))
+    figures = []
+    for value in ("off", "on"):
+        made = learner(tiny("cyclegan", "own=stem,out", f"compile={value}"))
+        made.enter(1)
+        figures.append(made.step(1, 0, made.batches(1, 0)))
+        assert bool(graphs) == (value == "on")
+    torch.compiler.reset()
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)

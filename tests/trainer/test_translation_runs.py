@@ -26,7 +26,7 @@ from trainer.checkpoint import load_generator
 from trainer.live import LiveLearner, spare
 from trainer.live_step import Trainer
 from trainer.lock import alone
-from trainer.loggers import Loggers
+from trainer.loggers import Loggers, read_csv
 from trainer.metrics import FeatureExtractor
 from trainer.networks import build
 from trainer.presets import PRESETS, Live, resolve
@@ -174,6 +174,50 @@ def test_validation_keeps_the_best_checkpoint(pairs, tmp_path):
     assert best["best"] == pytest.approx(sum(values) / 2, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def large(pairs, tmp_path_factory) -> Path:
+    """`many` has 40 photos, of which 4 can be spared, and 6 cartoons; `few` 2 of both."""
+    folder = Path(shutil.copytree(pairs, tmp_path_factory.mktemp("large") / "data"))
+    for number in range(6, 40):
+        shutil.copy(folder / "many" / "photo" / "0.png", folder / "many" / "photo" / f"{number}.png")
+    return folder
+
+
+def test_the_drawings_of_a_group_that_cannot_spare_any_judge_its_held_out_photos(large, tmp_path, caplog):
+    out = tmp_path / "out"
+    with caplog.at_level("INFO", logger="trainer"):
+        assert run.main(command(large, out, "--set", "validate_every=2")) == 0
+    told = [line for line in caplog.messages if line.startswith("validation by pictures that train as well")]
+    assert [line.partition(": ")[2].partition(";")[0] for line in told] == [
+        "many (cartoon)", "many (cartoon), few (photo, cartoon)",
+    ]  # fmt: skip
+    assert json.loads((out / "config.json").read_text())["spared"] == {"many": ["photo"]}
+    rows = read_csv(out / "log" / "train.csv")
+    judging = [f"kid/{group}/photo-cartoon" for group in ("many", "few")]
+    values = [value for stage, _, name, value in rows if stage == 2 and name in judging]
+    best = checkpoint.read_state(out / "checkpoints" / "best")
+    assert len(values) == 2 and best["best"] == pytest.approx(np.mean(values), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("before", "photos", "spared"),
+    [([], 36, {"many": ["photo"]}), (None, 36, {"many": ["photo"]}), ({}, 40, {})],
+    ids=["named groups", "named none", "began without validation"],
+)
+def test_a_resumed_run_trains_with_the_pictures_that_it_began_with(before, photos, spared, large, tmp_path, capsys):
+    """Older runs kept pictures of every large set apart, also where they were never validated."""
+    out = tmp_path / "out"
+    assert run.main(command(large, out, "--set", "stage2_steps=0")) == 0
+    assert "many: 40 photos" in capsys.readouterr().err
+    config = json.loads((out / "config.json").read_text())
+    assert config.pop("spared") == {}
+    (out / "config.json").write_text(json.dumps(config if before is None else config | {"spared": before}))
+    for steps in (1, 2):  # and once more, from what the resumed run wrote
+        assert run.main(command(large, out, "--resume", "--set", f"stage2_steps={steps}")) == 0
+        assert f"many: {photos} photos" in capsys.readouterr().err
+        assert json.loads((out / "config.json").read_text())["spared"] == spared
+
+
 def test_the_best_of_stage_1_does_not_outdo_stage_2(tiny, learner, tmp_path, monkeypatch):
     """Stage 1 is judged by the basic group alone: its branches for others have not learned."""
     scores = {(1, 1): 0.1, (2, 1): 0.5, (2, 2): 0.7, (2, 3): 0.4}
@@ -216,6 +260,50 @@ def test_without_a_face_id_network_a_preset_that_wants_one_stops(name, pairs, tm
 def test_bad_options_get_one_sentence(arguments, code, sentence, pairs, tmp_path, capsys):
     assert run.main([*command(pairs, tmp_path / "out"), *arguments]) == code
     assert sentence in last_line(capsys)
+
+
+def preset_of(*words: str):
+    return run._preset(run.arguments().parse_args(list(words)))
+
+
+@pytest.mark.parametrize(
+    ("name", "off", "on"),
+    [("fewshot", 0.0, 0.25), ("face2webtoon-group", 0.0, 1.0), ("face2webtoon-finetune", 0.0, 1.0)],
+)
+def test_the_group_loss_is_switched_by_its_option(name, off, on):
+    assert preset_of("--preset", name, "--group-loss", "off").group == off
+    assert preset_of("--preset", name, "--group-loss", "on").group == on
+    assert preset_of("--preset", name).group == PRESETS[name].group
+
+
+@pytest.mark.parametrize(("name", "usual"), [("fewshot", False), ("cyclegan", False), ("face2webtoon-ada", True)])
+def test_ada_is_switched_by_its_option(name, usual):
+    found = [preset_of("--preset", name, *words).ada for words in (["--ada", "on"], ["--ada", "off"], [])]
+    assert found == [True, False, usual]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--preset", "live", "--ada", "on"], "--ada: preset live has no such term; leave it out"),
+        (["--preset", "live", "--group-loss", "off"], "--group-loss: preset live has no such term; leave it out"),
+        (["--preset", "photo2cartoon", "--group-loss", "on"], "--group-loss, --set group: no step of preset photo2c"),
+    ],
+)
+def test_a_switch_of_what_a_preset_has_not_is_refused(words, sentence, capsys):
+    assert run.main([*words, "--dry-run"]) == 2
+    assert sentence in last_line(capsys)
+
+
+def test_ada_and_the_group_loss_are_switched_through_the_command(pairs, tmp_path):
+    one_each = ["--set", "stage1_steps=1", "--set", "stage2_steps=1"]
+    for name, words in (("usual", []), ("switched", ["--ada", "on", "--group-loss", "off"])):
+        assert run.main(command(pairs, tmp_path / name, *one_each, *words)) == 0
+    usual, switched = ((tmp_path / name / "log" / "train.csv").read_text() for name in ("usual", "switched"))
+    assert "2,1,D/cartoon/global/group" in usual and "ada_strength" not in usual
+    assert "/group," not in switched and "1,1,cartoon/ada_strength" in switched and "2,1,photo/ada_str" in switched
+    preset = json.loads((tmp_path / "switched" / "config.json").read_text())["preset"]
+    assert preset["ada"] is True and preset["group"] == 0
 
 
 def test_a_face_id_file_that_is_none_is_named(pairs, tmp_path, capsys):

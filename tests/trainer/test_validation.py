@@ -41,8 +41,8 @@ def test_validation_is_due_every_so_often_and_at_the_end_of_a_stage():
 @pytest.mark.parametrize(
     ("every", "judges", "paired", "judge"),
     [
-        (3, PLACES, True, "kid by places"),
-        (3, Judges(), True, "l1"),
+        (3, PLACES, True, "kid of every group by places"),
+        (3, Judges(), True, "l1 of every group"),
         (3, Judges(), False, None),
         (0, PLACES, True, None),
     ],
@@ -53,17 +53,34 @@ def test_who_judges(every, judges, paired, judge):
     assert made.judge == judge and made.due(1, 7) == (judge is not None)
 
 
-@pytest.mark.parametrize(
-    ("spared", "judging"), [((), ["many", "few"]), (("few",), ["few"]), (("other",), ["many", "few"])]
-)
+@pytest.mark.parametrize("spared", [{}, {"many": ("photo", "cartoon")}, {"few": ("photo",)}, {"other": ("photo",)}])
 @pytest.mark.parametrize("figure", ["kid", "l1"])
-def test_the_score_is_the_mean_over_the_groups_that_could_spare_pictures(figure, spared, judging):
+def test_the_score_is_the_mean_over_all_groups_that_learn_whichever_could_spare_pictures(figure, spared):
+    """The rare groups are what stage 2 is for: where only the basic group could spare pictures they judge as well."""
     judges = PLACES if figure == "kid" else Judges()
     made = Validation(LIVE, sets("many", "few", "other"), spared, judges, paired=True)
     found = made(["many", "few"], lambda x, group: x * {"many": 0.5, "few": 0.1}.get(group, 1.0))
-    values = [found[f"{figure}/{group}/photo-cartoon"] for group in judging]
+    values = [found[f"{figure}/{group}/photo-cartoon"] for group in ("many", "few")]
     assert found["score"] == pytest.approx(np.mean(values)) and f"{figure}/other/photo-cartoon" in found
     assert len({round(found[f"{figure}/{group}/photo-cartoon"], 6) for group in ("many", "few")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("every", "spared", "told"),
+    [
+        (3, {"many": ("photo", "cartoon"), "few": ("photo",)}, "few (cartoon)"),
+        (3, {}, "many (photo, cartoon), few (photo, cartoon)"),
+        (3, {"many": ("photo", "cartoon"), "few": ("photo", "cartoon")}, None),
+        (0, {}, None),
+    ],
+    ids=["a side", "all", "none", "never validated"],
+)
+def test_what_judges_although_it_trains_is_told_in_a_line(every, spared, told, caplog):
+    made = Validation(replace(LIVE, validate_every=every), sets("many", "few", "other"), spared, PLACES)
+    with caplog.at_level("INFO", logger="trainer"):
+        made.tell(["many", "few"])
+    line = f"validation by pictures that train as well: {told}; sets of 40 and more can spare some"
+    assert caplog.messages == ([line] if told else [])
 
 
 def test_without_a_figure_there_is_no_score():
