@@ -7,7 +7,8 @@ and 3, ours with and without selective backpropagation) share its first half and
 half; all others take as many steps from the start. What a step sees differs (`pictures` in the table): of each group
 one where groups have branches, one elsewhere. KID is the unbiased estimate over all held-out pictures, of the drawn
 photos against the drawings of their group; its error says how far other photos would move it, not other drawings, nor
-another seed.
+another seed. Without --full all networks are narrow and the few-shot paper's methods draw with U-GAT-IT's generator;
+what differs from a preset stands in the result as its row's `changed`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from benchmarks.comparison_findings import UNCHANGED, findings
 from livetoon import cli
 from livetoon.errors import TrainingError, UsageError
 from livetoon.files import write_json
-from trainer.presets import GROUPS, PRESETS, Translation, resolve
+from trainer.presets import GROUPS, PRESETS, Translation, fields, resolve
 
 SHARED, WHOLE, HALVES = "shared", "whole", "halves"  # begins with the basic model; one stage; two stages of its own
 METHODS = {
@@ -87,6 +88,15 @@ class Plan:
             changes["face_id"] = 0
         groups = self.groups[:1] if known in OF_STYLE else self.groups
         return resolve(known, [f"{key}={value}" for key, value in changes.items()], ",".join(groups))
+
+    def changed(self, name: str) -> dict:
+        """The fields in which the method differs from its published preset, and how."""
+        learns, published = self.preset(name), PRESETS["basic" if name == START else name]
+        return {
+            field: getattr(learns, field)
+            for field in fields(learns)
+            if getattr(learns, field) != getattr(published, field)
+        }
 
     def _small(self, name: str) -> dict[str, str]:
         preset, more = PRESETS[name], {}
@@ -274,7 +284,9 @@ def _checked(options: argparse.Namespace) -> tuple[list[str], Plan]:
 def _begin(options: argparse.Namespace, plan: Plan, sources: Sources) -> None:
     """Sort the pictures, or check that those in --out are the same comparison's."""
     path, work = options.out / "plan.json", options.out
-    described = json.loads(json.dumps({"plan": asdict(plan), "sources": asdict(sources)}, default=_resolved))
+    changed = {name: plan.changed(name) for name in (START, *METHODS)}
+    described = {"plan": asdict(plan), "sources": asdict(sources), "changed": changed}
+    described = json.loads(json.dumps(described, default=_resolved))
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if before is None and work.exists() and any(work.iterdir()):
         raise UsageError(f"--out {work}: holds other files; name a new folder")
@@ -303,14 +315,13 @@ def _unchanged(groups: tuple[str, ...], judge) -> dict:
 
 
 def _result(plan: Plan, judge, rows: list[dict], said: list[str], work: Path) -> dict:
-    common = ("size", "width", "judge_width", "judge_layers", "learning_rate", "cam", "stage2_cam", "seed")
-    ours = plan.preset("fewshot")
+    shown = [{key: value for key, value in row.items() if key != "folds"} for row in rows]
+    for row in shown:
+        row["changed"] = plan.changed(row["preset"]) if row["preset"] in METHODS else {}
     return {
-        "machine": timing.described_machine(PACKAGES),
-        "steps": plan.steps, "settings": {name: getattr(ours, name) for name in common},
+        "machine": timing.described_machine(PACKAGES), "steps": plan.steps, "seed": plan.seed,
         "face_id_loss": bool(plan.face_id), "features": judge.name, "pictures": counts(work, plan.groups),
-        "rows": [{key: value for key, value in row.items() if key != "folds"} for row in rows],
-        "findings": said,
+        "rows": shown, "findings": said,
     }  # fmt: skip
 
 

@@ -24,10 +24,10 @@ from livetoon.errors import DataError
 from livetoon.files import replacing
 from trainer.collect import read_points
 from trainer.data import held_out, read_table
+from trainer.layout import DOMAINS, training_places
 from trainer.pictures import pictures, read
 
 STYLE = "style"
-DOMAINS = ("photo", "cartoon")
 JUDGE_FROM, JUDGE_LEAST, JUDGE_MOST = 4, 2, 40  # pictures of a set: below 4 none can be spared; KID needs 2
 
 
@@ -76,15 +76,9 @@ def gather(sources: Sources, work: Path, most: int | None) -> None:
 
 def _found(sources: Sources) -> dict[tuple[str, str], _Set]:
     found = {(group, domain): _Set() for group in sources.groups for domain in DOMAINS}
-    for folder in sources.data:
-        root = folder / "train" if (folder / "train").is_dir() else folder
-        if not root.is_dir():
-            raise DataError(f"{folder}: no such folder; expected DATA/[group/]photo and DATA/[group/]cartoon")
-        for (group, domain), each in found.items():
-            if domain == "photo" and sources.photos:
-                continue
-            places = [root / group / domain] + ([root / domain] if group == sources.groups[0] else [])
-            each.paths += [path for place in places for path in pictures(place)]
+    for place in (place for folder in sources.data for place in training_places(folder, sources.groups)):
+        if place.group in sources.groups and not (place.domain == "photo" and sources.photos):
+            found[place.group, place.domain].paths += pictures(place.folder)
     for table in sources.photos:
         rows = read_table(table, COORDINATES)
         unseen = held_out([row["file"] for row in rows])

@@ -240,7 +240,7 @@ def command(data, out, *more):
     return ["--data", str(data), "--groups", "many,few", "--size", "32", "--steps", "5", "--out", str(out), *more]
 
 
-def test_a_small_comparison_from_pictures_to_table_and_sheets(data, tmp_path, capsys):
+def test_a_small_comparison_from_pictures_to_table_and_sheets(data, tmp_path, capsys, monkeypatch):
     work, result = tmp_path / "work", tmp_path / "result.json"
     options = ["--presets", "baseline2,cyclegan", "--json", str(result)]
     sheets = ["--sheet", str(tmp_path / "astronaut.jpg"), "--people", str(tmp_path / "people.png")]
@@ -252,6 +252,8 @@ def test_a_small_comparison_from_pictures_to_table_and_sheets(data, tmp_path, ca
     assert baseline["steps"] == {"shared": 2, "stage1": 0, "stage2": 3}
     assert set(cyclegan["kid"]) == {"style"} and cyclegan["pictures"] == 5
     assert said["features"] == "efficientnet-lite0" and said["pictures"]["few"]["cartoons"] == 2
+    assert unchanged["changed"] == {} and baseline["changed"]["network"] == "ugatit", "what is not published"
+    assert cyclegan["changed"]["size"] == 32 and "network" not in cyclegan["changed"]
     printed = capsys.readouterr().out
     assert "| baseline2 | 5 | 5 |" in printed
 
@@ -263,6 +265,8 @@ def test_a_small_comparison_from_pictures_to_table_and_sheets(data, tmp_path, ca
     assert all(cv2.imread(path).shape[1] > 200 for path in sheets[1::2])
     assert comparison.main(command(data, work, *options, "--resume", "--seed", "3")) == 2
     assert "other pictures, steps or sizes" in capsys.readouterr().err
+    monkeypatch.setitem(comparison.SMALL_FEW_SHOT, "cycle", "11")
+    assert comparison.main(command(data, work, *options, "--resume")) == 2, "rows of other settings are not mixed"
 
 
 def refused(*argv):
@@ -300,6 +304,16 @@ def test_a_folder_with_other_files_is_left_alone(data, tmp_path, capsys):
     assert comparison.main(command(data, tmp_path / "work", "--presets", "baseline1")) == 2
     assert "holds other files" in capsys.readouterr().err
     assert kept.read_text() == "mine"
+
+
+def test_folders_of_the_public_projects_are_compared_too(data, tmp_path):
+    for domain, place in (("photo", "trainA"), ("cartoon", "trainB")):
+        for number, group in enumerate(("many", "few")):
+            (tmp_path / "public" / place).mkdir(parents=True, exist_ok=True)
+            (data / group / domain).rename(tmp_path / "public" / place / str(number))
+    sources = comparison_data.Sources((tmp_path / "public",), ("many", "few"))
+    comparison_data.gather(sources, tmp_path / "work", None)
+    assert comparison_data.counts(tmp_path / "work", ("many", "few"))["few"]["cartoons"] == 2
 
 
 def test_nothing_to_resume_is_told(data, tmp_path, capsys):
