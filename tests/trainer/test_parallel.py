@@ -88,6 +88,10 @@ def test_when_one_process_dies_the_other_ends(pairs, tmp_path):
     os.kill(workers[1], signal.SIGKILL)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1, printed
+    told = [line for line in printed.splitlines() if line.startswith("python -m trainer.run: ")]
+    assert told == [
+        "python -m trainer.run: another process of this run has ended; the line that it printed says why"
+    ], printed
 
 
 def test_a_process_ends_with_the_one_that_started_it():
