@@ -418,6 +418,82 @@ def rare_pairs_move_no_shared_parameter(name, tiny, learner):
     assert all(torch.equal(value, trunks[1][name]) for name, value in trunks[0].items())
 
 
+# What the sources say, written out: the papers' and programs' weights, rates, sizes and steps.
+ADAM = {"learning_rate": 1e-4, "beta1": 0.5, "weight_decay": 1e-4, "schedule": "half"}
+NOT_THERE = {"pool": 0, "ada": False, "keypoint": 0, "keypoint_apart": False, "selective": (), "frozen": ()}
+U_GAT_IT = {
+    **ADAM, **NOT_THERE, "network": "ugatit", "size": 256, "width": 64, "blocks": 4, "judge_width": 64,
+    "judge_layers": (7, 5), "batch": 1, "adversarial": 1, "cycle": 10, "identity": 10, "cam": 1000, "face_id": 0,
+    "group": 0, "discriminator": 1, "jitter": True, "stage1_steps": 1_000_000, "stage2_steps": 0, "own": (),
+}  # fmt: skip
+PHOTO2CARTOON = {
+    **U_GAT_IT, "network": "photo2cartoon", "width": 32, "judge_width": 32, "light": True, "cycle": 50, "face_id": 1,
+}  # fmt: skip
+BASIC = {**PHOTO2CARTOON, "stage1_steps": 100_000, "stage1_sampling": "basic"}
+BASELINE = {**BASIC, "stage2_steps": 50_000}
+FEW_SHOT = {
+    **BASIC, "stage2_steps": 50_000, "stage2_cam": 500, "stage2_sampling": "each", "group": 0.25,
+    "group_form": "square", "group_domains": ("cartoon", "photo"), "groups_alike": False,
+    "own": ("stem", "hourglass1", "hourglass4", "out"),
+}  # fmt: skip
+FACE2WEBTOON = {
+    **U_GAT_IT, "light": False, "jitter": False, "stage1_steps": 200_000, "group": 1, "group_form": "entropy",
+    "group_domains": ("cartoon",), "stage1_sampling": "turns", "selective": ("encode",),
+}  # fmt: skip
+CYCLEGAN = {
+    **NOT_THERE, "network": "cyclegan", "variant": "cyclegan", "size": 256, "width": 64, "blocks": 9,
+    "judge_width": 64, "batch": 1, "adversarial": 1, "cycle": 10, "identity": 0.5 * 10, "cam": 0, "face_id": 0,
+    "group": 0, "discriminator": 0.5, "learning_rate": 2e-4, "beta1": 0.5, "weight_decay": 0, "schedule": "half",
+    "jitter": True, "pool": 50, "stage1_steps": 200 * 3400,  # epochs of selfie2anime's pictures
+}  # fmt: skip
+KEYPOINT = {
+    **U_GAT_IT, "light": True, "keypoint_pads": True, "size": 178, "jitter": False, "stage1_steps": 50_000,
+    "keypoint_epochs": (3, 20, 40, 20), "keypoint_every": 10_000, "keypoint_batch": 1,
+}  # fmt: skip
+SOURCED = {
+    "fewshot": {**FEW_SHOT, "selective": ("shared",)},
+    "fewshot-no-selective": FEW_SHOT,
+    "basic": BASIC,
+    "baseline1": {**BASIC, "stage1_sampling": "mixed"},
+    "baseline2": {**BASELINE, "stage2_sampling": "mixed-rare"},
+    "baseline3": {**BASELINE, "stage2_sampling": "rare"},
+    "photo2cartoon": PHOTO2CARTOON,
+    "photo2cartoon-full": {**PHOTO2CARTOON, "light": False},
+    "ugatit-light": {**U_GAT_IT, "light": True},
+    "ugatit": {**U_GAT_IT, "light": False},
+    "face2webtoon-finetune": {
+        **FACE2WEBTOON, "group": 0, "selective": (), "stage1_sampling": "basic", "stage2_steps": 200_000,
+        "stage2_sampling": "turns", "frozen": ("encode",),
+    },
+    "face2webtoon-group": FACE2WEBTOON,
+    "face2webtoon-ada": {**FACE2WEBTOON, "ada": True, "ada_target": 0.6, "ada_kimg": 500, "ada_interval": 256},
+    "cyclegan": CYCLEGAN,
+    "selfie2anime": {
+        **CYCLEGAN, "variant": "ece285", "beta1": 0.9, "schedule": "constant", "jitter": False, "pool": 100,
+        "stage1_steps": 90 * 3400, "seed": 1,
+    },
+    "keypoint1": {**KEYPOINT, "keypoint": 10},
+    "keypoint2": {**KEYPOINT, "keypoint": 1},
+    "keypoint3": {**KEYPOINT, "keypoint": 1, "keypoint_apart": True},
+    "live": {"network": "live", "size": 256},  # ours: its numbers are measured, in LOG.md
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_its_sources_values(name):
+    assert {field: getattr(PRESETS[name], field) for field in SOURCED[name]} == SOURCED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("ugatit", {"discriminators_first": True}), ("cyclegan", {}), ("selfie2anime", {"pool": 50, "pairing": "index"})],
+)
+def test_as_published_has_the_programs_values(name, published):
+    preset = resolve(name, [], as_published=True)
+    expected = {"pool": PRESETS[name].pool, "pairing": "random", "discriminators_first": False} | published
+    assert {field: getattr(preset, field) for field in expected} == expected
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_rule_of_its_own(name):
     assert CHECKS.get(name), f"{name}: write a check of what tells it from the others"
