@@ -7,8 +7,8 @@ and 3, ours with and without selective backpropagation) share its first half and
 half; all others take as many steps from the start. What a step sees differs (`pictures` in the table): of each group
 one where groups have branches, one elsewhere. KID is the unbiased estimate over all held-out pictures, of the drawn
 photos against the drawings of their group; its error says how far other photos would move it, not other drawings, nor
-another seed. Without --full all networks are narrow and the few-shot paper's methods draw with U-GAT-IT's generator;
-what differs from a preset stands in the result as its row's `changed`.
+another seed. Without --full all networks are narrow, those of one style most of all, and the few-shot paper's methods
+draw with U-GAT-IT's generator; what differs from a preset stands in the result as its row's `changed`.
 """
 
 import argparse
@@ -45,6 +45,7 @@ SMALL = {
 }  # fmt: skip
 SMALL_FEW_SHOT = {"network": "ugatit", "cycle": "10"}
 SMALL_OWN = "stem,down,up,out"  # of U-GAT-IT's generator: an encoder and a decoder around the shared blocks
+SMALL_STYLE = {"width": "8", "judge_width": "8"}  # compared with one another only
 SMALL_CYCLEGAN = {"blocks": "4", "cam": "0", "stage2_cam": "0"}
 # A predictor that has converged beforehand stops the translation, so its epochs shrink with the steps.
 SMALL_KEYPOINT = {"size": "66", "keypoint_epochs": "1,5,10,5", "keypoint_batch": "8"}
@@ -99,13 +100,13 @@ class Plan:
         }
 
     def _small(self, name: str) -> dict[str, str]:
-        preset, more = PRESETS[name], {}
+        preset, more = PRESETS[name], SMALL_STYLE if name in OF_STYLE else {}
         if preset.network == "photo2cartoon":
             more = SMALL_FEW_SHOT | ({"own": SMALL_OWN} if preset.own else {})
         if preset.network == "cyclegan":
-            more = SMALL_CYCLEGAN
+            more = more | SMALL_CYCLEGAN
         if preset.keypoint:
-            more = SMALL_KEYPOINT
+            more = more | SMALL_KEYPOINT
         if preset.ada:
             more = SMALL_ADA | {"ada_kimg": str(ADA_RAMP * self.steps / 1000)}
         return SMALL | more
