@@ -179,7 +179,7 @@ class PublicStep:
                 terms[f"G/{domain}/cam-keep"] = losses.attention(same[domain].cam, 0)
             if self.rules.face_id:
                 person, drawn = (self.networks.face_id(x) for x in (real[source], fakes[domain].image))
-                terms[f"G/{source}/face_id"] = 1 - (person * drawn).sum(dim=1)
+                terms[f"G/{source}/face_id"] = losses.face_distance(person, drawn)
         if self.rules.keypoint:
             terms["keypoint"] = losses.keypoint_square(self.networks.keypoints(back["photo"].image), pictures.points)
         return terms

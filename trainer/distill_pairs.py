@@ -9,14 +9,13 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from livetoon.errors import DataError
 from livetoon.files import replacing, sha256
 from trainer.distill_teacher import Teacher
-from trainer.pictures import pictures, read
+from trainer.pictures import pictures, read, resized
 from trainer.prepare_face import on_white
 
 log = logging.getLogger("trainer")
@@ -84,9 +83,9 @@ class Pairs:
             photos = [on_white(photo, self._segment(photo)) for photo in photos]
         drawings, alphas = self._teacher(photos, branch)
         for index, (_, name, note) in enumerate(some):
-            photo, drawing = sized(photos[index], self._size), sized(drawings[index], self._size)
+            photo, drawing = resized(photos[index], self._size), resized(drawings[index], self._size)
             if self._segment is None and alphas is not None:
-                photo = on_white(photo, sized(alphas[index], self._size))
+                photo = on_white(photo, resized(alphas[index], self._size))
             self._count["not_on_white"] += white_border(photo) < LEAST_WHITE
             # The drawing comes last: its note says that the pair is whole.
             _write(self._out / group / "photo" / name, photo)
@@ -118,14 +117,6 @@ def white_border(photo: np.ndarray) -> float:
     darkest = photo.min(axis=2)
     border = np.concatenate([darkest[0], darkest[-1], darkest[1:-1, 0], darkest[1:-1, -1]])
     return float((border >= WHITE).mean())
-
-
-def sized(picture: np.ndarray, size: int) -> np.ndarray:
-    """(H, W[, 3]) uint8 -> (size, size[, 3]) uint8."""
-    if picture.shape[:2] == (size, size):
-        return picture
-    shrinks = max(picture.shape[:2]) > size
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def read_note(drawing: Path) -> str | None:

@@ -1,6 +1,6 @@
 """Who is in a picture: a frozen face-ID network behind the cut that it was made for.
 
-    picture (N, 3, S, S) -> cut out the face -> MobileFaceNet -> unit vectors (N, D);  distance = 1 - cosine
+    picture (N, 3, S, S) -> cut out the face -> MobileFaceNet -> unit vectors (N, D)
 
 A run measures by it whether a drawing still shows the same person (photo2cartoon's face-ID loss, weight 1): the
 photo's vector is made under no_grad, and the gradient flows through the drawing alone.
@@ -53,14 +53,6 @@ class FaceIdentity(nn.Module):
     def embed(self, faces: Tensor) -> Tensor:
         """Faces already cut out, (N, 3, size, size) RGB in [-1, 1] -> (N, D) unit vectors."""
         return functional.normalize(self.network(faces * self.scale + self.shift).float(), eps=1e-12)
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """1 - cosine of unit vectors (N, D) and (N, D), the mean over the pictures: a scalar in [0, 2].
-
-    The published loss is a vector, whose backward fails for more than one picture; at one picture both are the same.
-    """
-    return 1 - (a * b).sum(dim=1).mean()
 
 
 def cut_face(pictures: Tensor, crop: str, size: int) -> Tensor:

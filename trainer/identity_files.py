@@ -15,6 +15,7 @@ from livetoon.errors import ModelError
 from livetoon.files import replacing
 from trainer import torch_files
 from trainer.identity import FaceIdentity
+from trainer.losses import face_distance
 from trainer.networks.mobilefacenet import MobileFaceNet, MobileFaceNet128
 
 PUBLIC_STAGES = ("conv_3", "conv_4", "conv_5")
@@ -212,7 +213,7 @@ def check_reference(tensors: dict[str, Tensor], metadata: dict[str, str]) -> lis
         for side in {re.sub(r"\D", "", key) for key in made if key.startswith("output/features_")}:
             pair = [made.get(f"output/features_{letter}{side}") for letter in "ab"]
             if pair[0] is not None and pair[1] is not None:
-                made[f"output/cosine_distance{side}"] = 1 - (pair[0] * pair[1]).sum(dim=1)
+                made[f"output/cosine_distance{side}"] = face_distance(pair[0], pair[1])
     if leftovers := sorted(tensors.keys() - read - made.keys()):
         raise ModelError(f"{name}: {', '.join(leftovers)}: neither loaded nor compared")
     compared = []

@@ -105,6 +105,11 @@ def group_entropy(values: Tensor, rows: Tensor) -> Tensor:
     return F.cross_entropy(values.float(), rows, reduction="none")
 
 
+def face_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """photo2cartoon's face-ID term: 1 - cosine of each pair of unit vectors (N, D), in [0, 2]."""
+    return 1 - (found * wanted).sum(dim=1)
+
+
 def keypoint_square(found: Tensor, points: Tensor) -> Tensor:
     """Mean squared distance of ten coordinates (N, 10), pixels squared."""
     return per_picture((found.float() - points.float()).square())

@@ -51,7 +51,7 @@ def read(path: Path, size: int | None = None) -> np.ndarray:
 
 
 def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3), itself where it is that large.
+    """(H, W[, 3]) uint8 -> (size, size[, 3]), itself where it is that large.
 
     >>> resized(np.zeros((4, 6, 3), np.uint8), 2).shape
     (2, 2, 3)

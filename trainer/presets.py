@@ -5,10 +5,10 @@ from photos with their drawings (the live generator). A preset is a value of its
 """
 
 import dataclasses
-import re
 from dataclasses import dataclass, field, replace
 
 from livetoon.errors import UsageError
+from trainer.group_names import NAME
 
 GROUPS = ("young-women", "young-men", "kids", "elderly")
 VALIDATE_EVERY = "steps between validations, each ending with the best checkpoint; 0: never"
@@ -322,7 +322,7 @@ def _check(preset: Preset) -> None:
     if (
         not preset.groups
         or len(set(preset.groups)) != len(preset.groups)
-        or not all(re.fullmatch(r"[\w-]+", group) for group in preset.groups)
+        or not all(NAME.fullmatch(group) for group in preset.groups)
     ):
         raise UsageError(f"--groups {','.join(preset.groups)}: expected different names of letters, digits, _ and -")
     for name in AT_LEAST_ONE:

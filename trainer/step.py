@@ -227,7 +227,7 @@ class Step:
         with self._exact():
             with torch.no_grad():
                 wanted = self.networks.face_id(real.float())
-            return 1 - (self.networks.face_id(fake.float()) * wanted).sum(dim=1)
+            return losses.face_distance(self.networks.face_id(fake.float()), wanted)
 
     # Which picture moves which parameter.
 

@@ -1,4 +1,4 @@
-"""The frozen face-ID network: what is cut out, what takes a gradient, what a distance is."""
+"""The frozen face-ID network: what is cut out, and what takes a gradient."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from livetoon.errors import ModelError
-from trainer.identity import CROPS, TO_FACE, FaceIdentity, cut_face, distance
+from trainer.identity import CROPS, TO_FACE, FaceIdentity, cut_face
+from trainer.losses import face_distance
 from trainer.networks import build
 
 TINY = {"dimensions": 8, "width": 4, "blocks": (1, 1, 1), "size": 32}
@@ -58,7 +59,7 @@ def test_vectors_have_length_one_and_the_gradient_reaches_the_picture_alone(crop
         person = network(torch.rand(2, 3, 64, 64))
     vectors = network(drawn)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2))
-    distance(person, vectors).backward()
+    face_distance(vectors, person).sum().backward()
     assert drawn.grad.abs().sum() > 0
     assert not person.requires_grad
     assert all(weight.grad is None and not weight.requires_grad for weight in network.parameters())
@@ -77,13 +78,6 @@ def test_the_128_network_is_fed_in_imagenets_scale():
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     expected = network.network(((faces + 1) / 2 - mean) / deviation)
     assert torch.allclose(network.embed(faces), expected / expected.norm(dim=1, keepdim=True), atol=1e-5)
-
-
-def test_distance_is_one_minus_the_cosine_averaged_over_pictures():
-    a = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    b = torch.tensor([[1.0, 0.0], [0.6, -0.8]])
-    assert distance(a, b).item() == pytest.approx((0 + 1.8) / 2)
-    assert distance(a, -a).item() == pytest.approx(2)
 
 
 def test_an_unknown_crop_is_refused():

@@ -49,3 +49,10 @@ def test_live_terms_vanish_for_the_perfect_drawing():
     logits = torch.cat([torch.atanh(cartoon), torch.full_like(alpha, 30.0)], dim=1)
     terms = losses.live_terms(logits, cartoon, alpha)
     assert all(term.item() < 1e-4 for term in terms.values()), terms
+
+
+def test_the_face_distance_is_one_minus_the_cosine_of_each_pair():
+    """The published one is such a vector, too: here every picture is weighed by itself."""
+    a = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    b = torch.tensor([[1.0, 0.0], [0.6, -0.8], [-0.6, -0.8]])
+    assert losses.face_distance(a, b).tolist() == pytest.approx([0, 1.8, 2])
