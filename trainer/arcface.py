@@ -4,15 +4,12 @@ OUT.safetensors              the network, as trainer.identity_files reads it
 OUT.learning/state.safetensors   the same, the persons' centres and the optimizer; the step in its metadata
 """
 
-import contextlib
 import dataclasses
 import json
 import math
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +28,7 @@ from trainer.identity_files import save_face_id
 from trainer.lock import alone
 from trainer.networks.mobilefacenet import MobileFaceNet
 from trainer.people import SLACK, Faces, People, Recipe, find
+from trainer.stopping import asked_to_stop
 
 VERSION = 1
 AHEAD = 3  # batches made while one is learned
@@ -146,7 +144,8 @@ def learn(
 ) -> dict[str, float]:
     """Learn from IN/<person>/* and write `out`; returns the step, its loss and the figures of the held-out pictures.
 
-    Stops at the recipe's last step, after `minutes` or at Ctrl-C, saved each time; `resume` goes on.
+    Stops at the recipe's last step, after `minutes` or at Ctrl-C, saved each time (a second Ctrl-C ends at once);
+    `resume` goes on.
     """
     people = find(folder, recipe.hold_out)
     place = out.with_suffix(".learning")
@@ -156,7 +155,7 @@ def learn(
     if resume and not state.exists():
         raise TrainingError(f"{state}: nothing to resume there; leave --resume out to start")
     place.mkdir(parents=True, exist_ok=True)
-    with alone(place), _interrupted() as stop:
+    with alone(place), asked_to_stop(lambda: _kept(state)) as stop:
         learner = Learner(recipe, len(people.names), device)
         first = _restore(state, learner, people) if resume else 0
         cut = _cutter(recipe) if recipe.pictures == "heads" else None
@@ -219,24 +218,13 @@ def _cutter(recipe: Recipe) -> Callable[[np.ndarray], np.ndarray]:
     return cut
 
 
-@contextlib.contextmanager
-def _interrupted() -> Iterator[list[int]]:
-    """A list that Ctrl-C fills, so that a step is always whole; a second Ctrl-C ends at once."""
-    stop: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def interrupt(*_) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.append(1)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _kept(path: Path) -> str:
+    """What is saved of the learning, as the end of a sentence."""
+    if not path.exists():
+        return "nothing was saved yet"
+    with safe_open(path, "pt") as file:
+        step = json.loads(file.metadata()["state"])["step"]
+    return f"saved last: step {step}; the same command with --resume goes on from there"
 
 
 def _save(path: Path, learner: Learner, people: People, step: int) -> None:

@@ -22,6 +22,10 @@ class Learner(Protocol):
     def batches(self, stage: int, step: int) -> Any:
         """What step `step` sees. Depends on nothing but its arguments, so threads may make it ahead."""
 
+    def prepare(self, stage: int, step: int) -> bool:
+        """Do a part, seconds long, of what comes before a step; returns whether there was any left. Between two parts
+        a run can be saved; `step` does what is left by then."""
+
     def step(self, stage: int, step: int, batches: Any) -> dict[str, float]:
         """Learn once; returns the figures."""
 

@@ -85,6 +85,9 @@ class LiveLearner:
     def batches(self, stage: int, step: int) -> dict[str, Batch]:
         return self.sampler.batches(stage, step)
 
+    def prepare(self, stage: int, step: int) -> bool:
+        return False
+
     def step(self, stage: int, step: int, batches: dict[str, Batch]) -> dict[str, float]:
         preset = self.preset
         peak, steps = (

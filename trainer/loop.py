@@ -6,12 +6,9 @@ as if it had never stopped; the position in the data is the step's number.
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from livetoon.files import replacing
 from trainer import checkpoint
 from trainer.learner import Learner
 from trainer.loggers import Loggers
+from trainer.stopping import asked_to_stop
 from trainer.summary import write_summary
 
 log = logging.getLogger("trainer")
@@ -35,19 +33,21 @@ AHEAD = 3  # batches prepared while one is learned
 
 @dataclass
 class Run:
-    """Where a run stands. best: the lowest score that validation found."""
+    """Where a run stands. best: the lowest score that validation found; figures: sum and count of each since the last
+    time that they were logged."""
 
     learner: Learner
     folder: Path
     loggers: Loggers | None  # None: another process of the same run writes
     best: float = math.inf
-    figures: dict[str, list[float]] = field(default_factory=dict)
+    figures: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def save(self, stage: int, step: int, name: str = "last") -> None:
         """Write RUN/checkpoints/`name` and what people look at."""
         if self.loggers is None:
             return
-        place = {"stage": stage, "step": step, "best": self.best if math.isfinite(self.best) else None}
+        best = self.best if math.isfinite(self.best) else None
+        place = {"stage": stage, "step": step, "best": best, "figures": self.figures}
         checkpoint.save(self.folder / "checkpoints" / name, self.learner.parts(), place | self.learner.state())
         if name == "last":
             self._sample(stage, step)
@@ -61,9 +61,15 @@ class Run:
                 raise TrainingError(f"{path}: cannot be written; is the disk full?")
         self.loggers.pictures(stage, step, "samples", sheet)
 
+    def add(self, figures: dict[str, float]) -> None:
+        """Count a step's figures in."""
+        for name, value in figures.items():
+            total, count = self.figures.get(name, (0.0, 0))
+            self.figures[name] = total + value, count + 1
+
     def note(self, stage: int, step: int, steps: int) -> None:
         """Log the means of the figures since the last time."""
-        means = {name: sum(values) / len(values) for name, values in self.figures.items()}
+        means = {name: total / count for name, (total, count) in self.figures.items()}
         self.figures = {}
         if self.loggers is None or not means:
             return
@@ -94,7 +100,7 @@ def train(
         log.info("the run has taken all its steps; --set stage1_steps or stage2_steps makes it longer")
     if loggers is not None:
         loggers.resume(stage, step)
-    with _asked_to_stop() as stop:
+    with asked_to_stop(lambda: _kept(folder)) as stop:
         for number, steps in learner.stages():
             if number < stage or not steps:
                 continue
@@ -118,10 +124,20 @@ def _position(run: Run) -> tuple[int, int]:
     try:
         run.learner.resume(parts, state)
         run.best = _best(state, run.learner.state())
+        run.figures = {name: (total, count) for name, (total, count) in state.get("figures", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise TrainingError(f"{folder / 'state.json'}: not the state of such a run; it cannot be resumed") from None
     log.info("resumed at stage %d, step %d", state["stage"], state["step"])
     return state["stage"], state["step"]
+
+
+def _kept(folder: Path) -> str:
+    """What is saved of a run, as the end of a sentence."""
+    if (kept := checkpoint.latest(folder)) is None:
+        return "nothing was saved yet"
+    state = checkpoint.read_state(kept)
+    place = f"stage {state['stage']}, step {state['step']}"
+    return f"saved last: {place}; the same command with --resume goes on from there"
 
 
 def _best(before: dict, now: dict) -> float:
@@ -139,15 +155,21 @@ def _stage(run: Run, stage: int, first: int, steps: int, asked: Callable[[], boo
     """Take the steps of a stage; returns whether somebody asked to stop before its end."""
     learner, saved = run.learner, clock()
     for step, batches in _ahead(learner, stage, first, steps):
-        for name, value in learner.step(stage, step, batches).items():
-            run.figures.setdefault(name, []).append(value)
+        while learner.prepare(stage, step):
+            stopping = asked()
+            if stopping or clock() - saved > SAVE_EVERY_S:
+                run.save(stage, step)
+                saved = clock()
+            if stopping:
+                return True
+        run.add(learner.step(stage, step, batches))
         for sentence in learner.advice():
             log.warning(sentence)
         stopping = asked()
         last = step + 1 == steps or stopping
         if step == first:
             log.info("the first step is taken; figures follow every %d steps", LOG_EVERY)
-        if (step + 1) % LOG_EVERY == 0 or last:
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
             run.note(stage, step + 1, steps)
         if found := learner.validate(stage, step + 1):
             _judge(run, stage, step + 1, found)
@@ -179,21 +201,6 @@ def _ahead(learner: Learner, stage: int, first: int, steps: int) -> Iterator[tup
             if step + AHEAD < steps:
                 ready[step + AHEAD] = pool.submit(learner.batches, stage, step + AHEAD)
             yield step, ready.pop(step).result()
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """A list that is empty until somebody presses Ctrl-C or ends the process politely."""
-    stop: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, lambda *_: stop.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _short(means: dict[str, float]) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """The learner of unpaired translation: networks, optimizers, ADA, pool and predictor of one preset, and its data."""
 
 import copy
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,13 +16,12 @@ from trainer.collect import Collected
 from trainer.networks import build
 from trainer.networks.branches import Branched
 from trainer.parallel import Parallel
+from trainer.predictor import Lessons
 from trainer.presets import ALL_TAKE, NETWORKS, Translation
 from trainer.sampling import Sampler, network_input, stage_pools
 from trainer.step import DOMAINS, Networks, Pictures, Rules, Step
 from trainer.validation import NOBODY, Judges, Validation
 from trainer.watch import UNPAIRED, WITH_ADA, Watch
-
-log = logging.getLogger("trainer")
 
 SHOWN = 2  # photos of each group in a sample sheet
 
@@ -116,6 +114,8 @@ class TranslationLearner:
         self.pooled: dict[str, list[Tensor]] = {domain: [] for domain in DOMAINS}
         self.predictor = build("keypoints", size=preset.size).to(self.device) if preset.keypoint else None
         self.networks.keypoints = self.predictor
+        basic = data.train[preset.groups[0]]
+        self.lessons = Lessons(self.predictor, basic, preset, self.device) if preset.keypoint else None
         self.watch, self._advice = Watch(tries=WITH_ADA if preset.ada else UNPAIRED), []
         self.validation = Validation(preset, data.validation, data.spared, judges)
         self._place, self._asked = (0, 0), 0  # of the pool's random choices
@@ -189,10 +189,16 @@ class TranslationLearner:
     def batches(self, stage: int, step: int) -> list[Pictures]:
         return self.sampler.micro_batches(stage, step)
 
+    def prepare(self, stage: int, step: int) -> bool:
+        """The predictor's lessons, which are taken in stage 1."""
+        return stage == 1 and self.lessons is not None and self.lessons.piece(step, self.optimizers["predictor"])
+
     def step(self, stage: int, step: int, batches: list[Pictures]) -> dict[str, float]:
+        while self.prepare(stage, step):
+            pass
         self._place, self._asked = (stage, step), 0
         self._set_rate(stage, step)
-        figures = self._teach_predictor(step) if self.predictor is not None and stage == 1 else {}
+        figures = self.lessons.figures(step) if self.lessons is not None and stage == 1 else {}
         self._augmentation(stage, step)
         figures |= self._step([self._moved(pictures) for pictures in batches])
         for domain, controller in self.ada.items():
@@ -245,34 +251,6 @@ class TranslationLearner:
                 shown.append(fake)
         return torch.stack(shown)
 
-    def _teach_predictor(self, step: int) -> dict[str, float]:
-        """The interleaved schedule: some epochs of the keypoint predictor before each stretch of steps. A predictor
-        that has converged beforehand stops the translation."""
-        stretch, within = divmod(step, self.preset.keypoint_every)
-        if within or stretch >= len(self.preset.keypoint_epochs):
-            self.predictor.requires_grad_(False).eval()
-            return {}
-        self.predictor.requires_grad_(True).train()
-        data = self.data.train[self.preset.groups[0]]
-        known = [index for index, marks in enumerate(data.points) if marks is not None]
-        random = np.random.default_rng((self.preset.seed, step, 1 << 22))
-        optimizer, losses = self.optimizers["predictor"], []
-        for epoch in range(self.preset.keypoint_epochs[stretch]):
-            order, losses = random.permutation(known), []
-            for start in range(0, len(order), self.preset.keypoint_batch):
-                picks = order[start : start + self.preset.keypoint_batch]
-                x = network_input([data.photo[i] for i in picks], self.preset.size).to(self.device)
-                points = torch.from_numpy(np.stack([data.points[i] for i in picks])).to(self.device)
-                loss = (self.predictor(x) - points).square().mean()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            log.info("keypoint predictor: epoch %d, %.1f px off", epoch + 1, float(np.mean(losses)) ** 0.5)
-        optimizer.zero_grad(set_to_none=True)
-        self.predictor.requires_grad_(False).eval()
-        return {"predictor": float(np.mean(losses))} if losses else {}
-
     @torch.no_grad()
     def _average(self, stage: int, step: int) -> None:
         if not self.preset.ema:
@@ -313,7 +291,7 @@ class TranslationLearner:
             "ada": {domain: each.state_dict() for domain, each in self.ada.items()},
             "watch": self.watch.state_dict(),
             "judge": self.validation.judge,
-        }
+        } | ({"lessons": self.lessons.state_dict()} if self.lessons is not None else {})
 
     def resume(self, parts: Parts, state: dict) -> None:
         for domain in DOMAINS:
@@ -321,6 +299,8 @@ class TranslationLearner:
         for domain, controller in self.ada.items():
             controller.load_state_dict(state["ada"][domain])
         self.watch.load_state_dict(state["watch"])
+        if self.lessons is not None and "lessons" in state:  # older runs stopped between their steps only
+            self.lessons.load_state_dict(state["lessons"])
 
     @torch.no_grad()
     def sheet(self, stage: int, step: int) -> np.ndarray:

@@ -155,18 +155,16 @@ def test_options_without_effect_on_the_demo_are_refused(more, named, tmp_path, m
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """What makes the data must leave the process able to be stopped."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer.run", "--demo", "--out", str(tmp_path / "demo")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (tmp_path / "demo" / "samples").exists() and process.poll() is None:
+    command = [sys.executable, "-m", "trainer.run", "--demo", "--out", str(tmp_path / "demo")]
+    printed, limit = tmp_path / "printed", time.monotonic() + 240
+    with open(printed, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    while "the first step is taken" not in printed.read_text():
+        assert process.poll() is None and time.monotonic() < limit, printed.read_text()
         time.sleep(0.05)
-    time.sleep(1)  # the run listens to signals right after it has made its folders
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=120)
-    assert f"stopped: python -m trainer.run --demo --out {tmp_path / 'demo'} goes on" in printed
+    process.wait(timeout=120)
+    assert f"stopped: python -m trainer.run --demo --out {tmp_path / 'demo'} goes on" in printed.read_text()
     assert checkpoint.latest(tmp_path / "demo") is not None
 
 

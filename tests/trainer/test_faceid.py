@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 import cv2
 import numpy as np
@@ -159,21 +157,43 @@ arcface.learn(Path({str(folder)!r}), Path({str(killed)!r}), Recipe(**{vars(TINY)
     assert same(whole, killed)
 
 
-def test_ctrl_c_saves_a_whole_step_and_says_how_to_go_on(folder, tmp_path, capsys):
+def presses(monkeypatch, at: int, times: int) -> None:
+    """Somebody presses Ctrl-C so many times in step `at`."""
+    honest = arcface.Learner.step
+
+    def step(self, number, *batch):
+        for _ in range(times if number == at else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(self, number, *batch)
+
+    monkeypatch.setattr(arcface.Learner, "step", step)
+
+
+def test_ctrl_c_saves_a_whole_step_and_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.safetensors"
     recipe = Recipe(**{**vars(TINY), "steps": 100_000})
-    begun = time.monotonic()
-    pressed = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     handler = signal.getsignal(signal.SIGINT)
-    pressed.start()
+    presses(monkeypatch, at=2, times=1)
     figures = arcface.learn(folder, out, recipe)
-    assert 0 < figures["step"] < 100_000, time.monotonic() - begun
+    assert figures["step"] == 3
     assert "the same command with --resume goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is handler
     assert load_face_id(out).network.settings["width"] == 4
     resumed = arcface.Learner(recipe, 6)
     state = out.with_suffix(".learning") / "state.safetensors"
     assert arcface._restore(state, resumed, find(folder)) == figures["step"]
+
+
+@pytest.mark.parametrize(
+    ("every", "sentence"),
+    [(240, "nothing was saved yet"), (-1, "saved last: step 2; the same command with --resume goes on from there")],
+)
+def test_a_second_ctrl_c_ends_at_once_and_says_what_was_saved(every, sentence, folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(arcface, "SAVE_EVERY_S", every)
+    presses(monkeypatch, at=2, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        arcface.learn(folder, tmp_path / "out.safetensors", TINY)
+    assert caplog.messages == [f"stopped at once; {sentence}"]
 
 
 def test_a_loss_that_is_no_number_stops_with_what_was_saved(folder, tmp_path, monkeypatch):

@@ -27,22 +27,24 @@ TINY = [
 
 
 def start(pairs: Path, out: Path, *more: str) -> subprocess.Popen:
-    """Two processes of a run; `--` keeps torchrun's own options apart from ours."""
+    """Two processes of a run, which print into a file beside `out`; `--` keeps torchrun's own options apart."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
     arguments = ["trainer.run", "--data", str(pairs), "--out", str(out), *TINY, *more]
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [*launcher, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet
-    )
+    with open(f"{out}.txt", "w") as file:
+        return subprocess.Popen([*launcher, *arguments], stdout=file, stderr=subprocess.STDOUT, env=quiet)
+
+
+def printed_by(out: Path) -> str:
+    return Path(f"{out}.txt").read_text()
 
 
 def learning(process: subprocess.Popen, out: Path) -> list[int]:
-    """The two processes of a run, once they learn."""
-    limit = time.monotonic() + 120
-    while not (out / "samples").exists():  # made when training begins
-        assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
+    """The two processes of a run, once both learn."""
+    limit = time.monotonic() + 240
+    while printed_by(out).count("the first step is taken") < 2:
+        assert process.poll() is None and time.monotonic() < limit, printed_by(out)
         time.sleep(0.05)
-    time.sleep(1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(pid) for pid in children if b"--no-face-id" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
@@ -56,8 +58,7 @@ def losses(out: Path) -> dict[tuple[str, str, str], float]:
 def test_two_processes_learn_as_one_with_the_joint_batch(pairs, tmp_path):
     steps = ["--set", "batch=2", "--set", "stage1_steps=2", "--set", "stage2_steps=2"]
     process = start(pairs, tmp_path / "two", *steps)
-    printed = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, printed
+    assert process.wait(timeout=300) == 0, printed_by(tmp_path / "two")
     assert run.main(["--data", str(pairs), "--out", str(tmp_path / "one"), *TINY, *steps]) == 0
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert one.keys() == two.keys() and any(stage == "2" for stage, *_ in one)
@@ -65,7 +66,7 @@ def test_two_processes_learn_as_one_with_the_joint_batch(pairs, tmp_path):
         assert two[name] == pytest.approx(value, rel=1e-5, abs=2e-6), name  # the table has six decimals
     weights = [load_file(tmp_path / name / "checkpoints/last/generator.safetensors") for name in ("one", "two")]
     assert all(torch.allclose(value, weights[1][name], atol=3e-4) for name, value in weights[0].items())
-    assert printed.count("stage 1 step 2/2") == 1, "both processes wrote"
+    assert printed_by(tmp_path / "two").count("stage 1 step 2/2") == 1, "both processes wrote"
     assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
 
 
@@ -75,9 +76,8 @@ def test_processes_stop_together_and_save(pairs, tmp_path):
     process = start(pairs, out, "--set", "batch=2", "--set", "stage1_steps=100000")
     workers = learning(process, out)
     os.kill(workers[1], signal.SIGINT)
-    printed = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, printed
-    assert "stopped and saved" in printed
+    assert process.wait(timeout=120) == 0, printed_by(out)
+    assert "stopped and saved" in printed_by(out)
     assert 0 < read_state(latest(out))["step"] < 100000
 
 
@@ -86,12 +86,12 @@ def test_when_one_process_dies_the_other_ends(pairs, tmp_path):
     process = start(pairs, out, "--set", "batch=2", "--set", "stage1_steps=100000")
     workers = learning(process, out)
     os.kill(workers[1], signal.SIGKILL)
-    printed = process.communicate(timeout=60)[0]
-    assert process.returncode == 1, printed
-    told = [line for line in printed.splitlines() if line.startswith("python -m trainer.run: ")]
+    code, printed = process.wait(timeout=60), printed_by(out)
+    assert code == 1, printed
+    told = [line for line in printed_by(out).splitlines() if line.startswith("python -m trainer.run: ")]
     assert told == [
         "python -m trainer.run: another process of this run has ended; the line that it printed says why"
-    ], printed
+    ], printed_by(out)
 
 
 def test_a_process_ends_with_the_one_that_started_it():

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from faces.align import COORDINATES
-from trainer import checkpoint, data, loop, losses, run
+from trainer import checkpoint, data, loop, losses, predictor, run
 from trainer.ada import Controller
 from trainer.checkpoint import load_generator
 from trainer.live import LiveLearner, spare
@@ -526,6 +526,95 @@ def test_ctrl_c_saves_and_says_how_to_go_on(moment, whole, pairs, tmp_path, monk
     monkeypatch.undo()
     assert run.main(command(pairs, out, "--resume")) == 0
     same_bits(whole / "checkpoints" / "last", out / "checkpoints" / "last")
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_what_was_saved(pairs, tmp_path, monkeypatch, caplog):
+    out, honest = tmp_path / "out", TranslationLearner.step
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
+
+    def press(learner, stage, step, batches):
+        for _ in range(2 * step):
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(learner, stage, step, batches)
+
+    monkeypatch.setattr(TranslationLearner, "step", press)
+    assert run.main(command(pairs, out)) == 130
+    told = "stopped at once; saved last: stage 1, step 1; the same command with --resume goes on from there"
+    assert told in caplog.messages
+    assert checkpoint.read_state(checkpoint.latest(out))["step"] == 1
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["today's", "older"])
+def test_the_means_that_are_logged_after_a_stop_are_those_of_the_uninterrupted_run(older, pairs, tmp_path, monkeypatch):
+    """Checkpoints of older runs hold no figures: there the first mean is of fewer steps."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 4)
+    pressed, honest, steps = [], TranslationLearner.step, ["--set", "stage1_steps=6", "--set", "stage2_steps=0"]
+    assert run.main(command(pairs, tmp_path / "whole", *steps)) == 0
+
+    def press(learner, stage, step, batches):
+        if step == 2 and not pressed:
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+        return honest(learner, stage, step, batches)
+
+    monkeypatch.setattr(TranslationLearner, "step", press)
+    assert run.main(command(pairs, tmp_path / "out", *steps)) == 130
+    path = tmp_path / "out" / "checkpoints" / "last" / "state.json"
+    state = json.loads(path.read_text())
+    assert state["step"] == 3 and state["figures"]["G/photo/cycle"][1] == 3
+    if older:
+        del state["figures"]
+        path.write_text(json.dumps(state))
+    assert run.main(command(pairs, tmp_path / "out", *steps, "--resume")) == 0
+    whole, resumed = (read_csv(tmp_path / name / "log" / "train.csv") for name in ("whole", "out"))
+    assert [row[:3] for row in whole] == [row[:3] for row in resumed]
+    assert (whole == resumed) != older
+
+
+# The keypoint predictor's lessons, which may take longer than all steps of a stretch.
+
+
+def teaching(tiny, learner) -> TranslationLearner:
+    """Four batches of the predictor before the first step, two before the third."""
+    return learner(tiny("keypoint2", "keypoint_epochs=2,1", "stage1_steps=3"))
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("lesson", [2, 4, 5])
+def test_a_run_stops_within_its_predictors_lessons_and_goes_on_to_the_bit(
+    presses, lesson, tiny, learner, tmp_path, monkeypatch
+):
+    """Twice pressed it ends at once, and goes on from what was saved before that batch."""
+    loop.train(teaching(tiny, learner), tmp_path / "whole", Loggers({}))
+    monkeypatch.setattr(predictor, "PIECE", 1)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1)
+    honest, calls = predictor.Lessons._learn, itertools.count(1)
+
+    def press(self, optimizer):
+        for _ in range(presses if next(calls) == lesson else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        honest(self, optimizer)
+
+    monkeypatch.setattr(predictor.Lessons, "_learn", press)
+    if presses == 1:
+        assert not loop.train(teaching(tiny, learner), tmp_path / "out", Loggers({}))
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(teaching(tiny, learner), tmp_path / "out", Loggers({}))
+    state = checkpoint.read_state(tmp_path / "out" / "checkpoints" / "last")
+    taken = lesson if presses == 1 else lesson - 1
+    place = (0, taken) if taken <= 4 and lesson <= 4 else (2, taken - 4 if presses == 1 else 0)
+    assert state["step"] == place[0] and (state["lessons"]["done"] == place[1] or not place[1])
+    torch.manual_seed(1234)
+    assert loop.train(teaching(tiny, learner), tmp_path / "out", Loggers({}), resume=True)
+    same_bits(tmp_path / "whole" / "checkpoints" / "last", tmp_path / "out" / "checkpoints" / "last")
+
+
+def test_a_run_from_before_lessons_were_kept_goes_on(tiny, learner, tmp_path):
+    made = learner(tiny("keypoint2", "stage1_steps=4"))
+    state = made.state()
+    del state["lessons"]
+    made.resume(made.parts(), state)
+    assert made.prepare(1, 2) and not made.prepare(1, 2) and not made.prepare(1, 3)
 
 
 SLOW_SAVE = """
