@@ -22,10 +22,10 @@ from faces.align import COORDINATES, CROP, align_matrix, crop
 from faces.groups import group_of
 from livetoon.errors import DataError
 from livetoon.files import replacing
-from trainer.collect import read_points
 from trainer.data import held_out, read_table
 from trainer.layout import DOMAINS, training_places
 from trainer.pictures import pictures, read
+from trainer.points import read_points
 
 STYLE = "style"
 JUDGE_FROM, JUDGE_LEAST, JUDGE_MOST = 4, 2, 40  # pictures of a set: below 4 none can be spared; KID needs 2
@@ -60,7 +60,8 @@ def gather(sources: Sources, work: Path, most: int | None) -> None:
     """
     for name in ("groups", "style", "held-out"):
         shutil.rmtree(work / name, ignore_errors=True)
-    marks = read_points(sources.points) if sources.points else {}
+    given = read_points(sources.points) if sources.points else {}
+    marks = {Path(file).name: points for file, points in given.items()}
     found = _found(sources)
     basic, points = sources.groups[0], {}
     for (group, domain), each in found.items():

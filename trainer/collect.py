@@ -4,7 +4,6 @@ layout.py knows where they lie; photos alone may come from a table as well (data
 size that training needs.
 """
 
-import csv
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from faces.align import COORDINATES, POINTS
+from faces.align import POINTS
 from livetoon.errors import DataError
 from trainer.data import aligned
 from trainer.layout import DOMAINS, numbers_explained, training_places
 from trainer.pictures import pictures, read, resized
+from trainer.points import check_inside, points_of
 
 VALIDATION_SHARE, VALIDATION_MOST = 10, 50  # a tenth of a set, at most 50, tells which checkpoint is the best
 VALIDATION_FROM = 40  # pictures; a smaller set cannot spare any: it is validated on what it trains with
@@ -49,39 +49,44 @@ def collect(
     size: int,
     points: Path | None = None,
     spare: Mapping[str, Collection[str]] | None = None,
+    table_points: bool = True,
 ) -> Collected:
     """Every picture of `groups`; each of the `needed` pools of groups must have photos and drawings.
 
     points: CelebA's landmark list or a table.csv, for the keypoint loss. spare: the domains of each group that may keep
-    pictures from training, all by default; what spares none is validated on what it trains with. DataError names a pool
-    that has nothing, and what was found instead.
+    pictures from training, all by default; what spares none is validated on what it trains with. table_points: whether
+    photos of tables come with their points. DataError names a pool that has nothing, and what was found instead.
     """
     places = [place for folder in folders for place in training_places(Path(folder), groups)]
-    given = read_points(points) if points else {}
+    paths = {
+        (group, domain): [
+            path
+            for place in places
+            if (place.group, place.domain) == (group, domain)
+            for path in pictures(place.folder)
+        ]
+        for group in groups
+        for domain in DOMAINS
+    }
+    photos = [path for (_, domain), each in paths.items() if domain == "photo" for path in each]
+    given = points_of(photos, points, map(Path, folders)) if points else {}
     train = {group: Unpaired() for group in groups}
     validation = {group: Unpaired() for group in groups}
-    for group in groups:
-        for domain in DOMAINS:
-            paths = [
-                path
-                for place in places
-                if (place.group, place.domain) == (group, domain)
-                for path in pictures(place.folder)
-            ]
-            may_spare = spare is None or domain in spare.get(group, ())
-            kept = validation_names([path.name for path in paths]) if may_spare else set()
-            with ThreadPoolExecutor() as pool:
-                decoded = list(pool.map(lambda path: _decoded(path, size, given), paths))
-            for path, (picture, marks) in zip(paths, decoded, strict=True):
-                target = (validation if path.name in kept else train)[group]
-                getattr(target, domain).append(picture)
-                if domain == "photo":
-                    target.points.append(marks)
+    for (group, domain), here in paths.items():
+        may_spare = spare is None or domain in spare.get(group, ())
+        kept = validation_names([path.name for path in here]) if may_spare else set()
+        with ThreadPoolExecutor() as pool:
+            decoded = list(pool.map(lambda path: _decoded(path, size, given.get(path)), here))
+        for path, (picture, marks) in zip(here, decoded, strict=True):
+            target = (validation if path.name in kept else train)[group]
+            getattr(target, domain).append(picture)
+            if domain == "photo":
+                target.points.append(marks)
     for table in tables:
-        for name, photo in aligned(Path(table), size):
+        for name, photo, marks in aligned(Path(table), size):
             if name in train:
                 train[name].photo.append(photo)
-                train[name].points.append(None)
+                train[name].points.append(marks if table_points else None)
     apart = {group: tuple(name for name in DOMAINS if getattr(kept, name)) for group, kept in validation.items()}
     spared = {group: names for group, names in apart.items() if names}
     numbers = numbers_explained(map(Path, folders), groups)
@@ -97,11 +102,12 @@ def validation_names(names: Sequence[str]) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.sha256(b"validation " + name.encode()).hexdigest())[:count])
 
 
-def _decoded(path: Path, size: int, points: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+def _decoded(path: Path, size: int, marks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """A picture at `size`, and its points there. marks: ten px of the file."""
     picture = read(path)
     height, width = picture.shape[:2]
-    marks = points.get(path.name)
     if marks is not None:
+        check_inside(marks, path, width, height)
         marks = marks * np.tile([size / width, size / height], len(POINTS)).astype(np.float32)
     return resized(picture, size), marks
 
@@ -116,32 +122,3 @@ def _complete(train, validation, needed, folders, seen: str) -> None:
         for domain in DOMAINS:
             if not getattr(kept, domain):
                 setattr(kept, domain, getattr(train[group], domain)[:VALIDATION_MOST])
-
-
-def read_points(path: Path) -> dict[str, np.ndarray]:
-    """Name of a picture -> ten float32 pixels (left eye x, y, right eye, nose, left and right of the mouth).
-
-    CelebA's `list_landmarks_align_celeba.txt` (a count, a header, then name and ten numbers) or a CSV with `file` and
-    `left_eye_x` ... `mouth_right_y`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--points {path}: cannot be read ({error})") from None
-    lines = text.splitlines()
-    columns = COORDINATES
-    try:
-        if lines and "," not in lines[0]:
-            rows = [line.split() for line in lines[2:] if line.strip()]
-            found = {Path(name).name: np.array(values, np.float32) for name, *values in rows}
-        else:
-            table = list(csv.DictReader(lines))
-            found = {Path(r["file"]).name: np.array([r[c] for c in columns], np.float32) for r in table}
-    except (KeyError, ValueError, TypeError):
-        found = {}
-    if not found or any(values.shape != (10,) or not np.isfinite(values).all() for values in found.values()):
-        raise DataError(
-            f"--points {path}: expected CelebA's landmark list (name and ten numbers a line) or a CSV with file, "
-            f"{', '.join(columns)}"
-        )
-    return found

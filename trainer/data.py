@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faces.align import COORDINATES, POINTS, align_matrix, crop
+from faces.align import COORDINATES, POINTS, align_matrix, crop, move
 from faces.groups import group_of
 from livetoon.errors import DataError, ModelError
 from trainer.layout import numbers_explained, training_places
@@ -64,7 +64,7 @@ def load(
             found[name].alphas.append(person_mask(picture))
             found[name].names.append(photo.name)
     for table in tables:
-        for name, picture in aligned(Path(table), size):
+        for name, picture, _ in aligned(Path(table), size):
             if name in found:
                 found[name].unpaired.append(picture)
                 if segment is not None:
@@ -179,7 +179,8 @@ def _row(row: dict, columns: Sequence[str], place: str) -> dict:
     return row
 
 
-def aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
+def aligned(table: Path, size: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Group, crop (size, size, 3) uint8 RGB and five points (ten float32 px of the crop) of each row that may train."""
     rows = read_table(table, COORDINATES)
     unseen = held_out([row["file"] for row in rows])
     aligned = []
@@ -188,5 +189,7 @@ def aligned(table: Path, size: int) -> list[tuple[str, np.ndarray]]:
         if name is None or row["file"] in unseen or row.get("gray") == "1":
             continue
         points = np.array([[row[f"{point}_x"], row[f"{point}_y"]] for point in POINTS], np.float32)
-        aligned.append((name, crop(read(table.parent / row["file"]), align_matrix(points, size), size)))
+        matrix = align_matrix(points, size)
+        cut = crop(read(table.parent / row["file"]), matrix, size)
+        aligned.append((name, cut, move(matrix, points).ravel()))
     return aligned

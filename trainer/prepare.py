@@ -32,11 +32,11 @@ def prepare(
     DataError where folder or tables cannot be used, or no picture of them can. On KeyboardInterrupt what is done stays.
     """
     from trainer.lock import alone
-    from trainer.prepare_report import Journal, summary, write_needs_points, write_report
+    from trainer.prepare_report import Journal, summary, write_crop_points, write_needs_points, write_report
     from trainer.prepare_work import Worker, in_parallel
 
     source, out = (Path(os.path.abspath(path)) for path in (source, out))
-    _check(source, out, settings, table)
+    _check(source, out, settings, table, points)
     found, others = listing(source)
     out.mkdir(parents=True, exist_ok=True)
     jobs = jobs or _cores()
@@ -53,6 +53,7 @@ def prepare(
             settle(tasks, out, settings, journal)
         mine = [journal.entries[settings.domain, str(task.path)] for task in tasks]
         write_report(out, list(journal.entries.values()), asdict(settings) | {"masks": str(settings.masks or "")})
+        write_crop_points(out, journal.entries.values())
         needs_points = write_needs_points(out, source, mine) if settings.domain == "cartoon" else 0
     counts = summary(mine) | {
         "already_done": len(tasks) - done,
@@ -67,14 +68,17 @@ def prepare(
     return counts
 
 
-def _check(source: Path, out: Path, settings: Settings, table: Path | None) -> None:
+def _check(source: Path, out: Path, settings: Settings, table: Path | None, points: Path | None) -> None:
     """At the door, before anything slow."""
+    from trainer.points import CROP_POINTS
     from trainer.prepare_table import check_group
 
     wanted = settings.groups or ()
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; expected one with pictures, which may lie in folders of it")
     _check_apart(source, out)
+    if points is not None and os.path.realpath(points) == os.path.realpath(out / CROP_POINTS):
+        raise UsageError(f"--points {points}: holds points of the crops in OUT; name a table of the pictures in IN")
     if settings.masks is not None and not settings.masks.is_file():
         raise UsageError(f"--masks {settings.masks}: no such file")
     if settings.group and settings.groups:
@@ -128,8 +132,8 @@ def arguments():
         "python -m trainer.prepare",
         "Make a data folder from any pictures of people, or drawings: faces are found, aligned as in live\n"
         "video, cropped and sorted by group; broken, faceless, tiny, blurred and double pictures are left\n"
-        "out. OUT gets GROUP/photo or GROUP/cartoon, report.json and contact sheets. The same command\n"
-        "again skips what is done.",
+        "out. OUT gets GROUP/photo or GROUP/cartoon, the crops' points, report.json and contact sheets.\n"
+        "The same command again skips what is done.",
         "python -m trainer.prepare my-photos data --white --masks selfie.onnx\n"
         "  python -m trainer.prepare my-drawings data --domain cartoon --group kids",
     )

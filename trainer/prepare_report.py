@@ -3,6 +3,7 @@
 OUT/.prepared.jsonl      one line for each picture that is done: what a second call skips, also after a kill
 OUT/report.json          counts, settings and every picture with what became of it and why
 OUT/contact-GROUP.jpg    what was kept; contact-dropped.jpg: what was not, with the reason below each
+OUT/crop_points.csv      five points of every crop, px of the crop: what trainer.run --points reads
 OUT/needs_points.csv     drawings in which no face was found, ready for five points each
 """
 
@@ -17,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from faces.align import COORDINATES
+from faces.align import COORDINATES, align_matrix, move
 from livetoon.errors import DataError
 from livetoon.files import naming, replacing, write_json
 from trainer.pictures import read
+from trainer.points import CROP_POINTS
 
 VERSION = 1  # of report.json and the journal
 JOURNAL = ".prepared.jsonl"
@@ -148,6 +150,32 @@ def _fitting(text: str, width: float, length: Callable[[str], float]) -> str:
         if length(shorter) <= width:
             return shorter
     return ""
+
+
+def write_crop_points(out: Path, entries: Iterable[dict]) -> None:
+    """crop_points.csv: of every crop that is there its place below OUT and its five points; none without crops."""
+    path, rows = out / CROP_POINTS, []
+    for entry in sorted((entry for entry in entries if entry["status"] == "kept"), key=lambda entry: entry["file"]):
+        if (side := _side(out / entry["file"])) is not None:
+            points = np.array(entry["points"], np.float32)
+            values = move(align_matrix(points, side), points).ravel().tolist()
+            rows.append({"file": entry["file"]} | {n: round(v, 1) for n, v in zip(COORDINATES, values, strict=True)})
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ("file", *COORDINATES))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _side(crop: Path) -> int | None:
+    """px; None for a crop that somebody has taken away or spoilt since it was made."""
+    try:
+        with Image.open(crop) as picture:
+            return picture.width
+    except OSError:
+        return None
 
 
 def write_needs_points(out: Path, source: Path, entries: Iterable[dict]) -> int:

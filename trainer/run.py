@@ -73,7 +73,8 @@ def arguments():
         "--points",
         type=Path,
         metavar="FILE",
-        help="keypoint presets: CelebA's landmark list, or a CSV with five points",
+        help="keypoint presets: five points of each photo in --data, px of its file: CelebA's landmark list, or a CSV "
+        "as trainer.prepare writes it (DATA/crop_points.csv); photos of a table have theirs",
     )
     parser.add_argument(
         "--masks",
@@ -223,10 +224,10 @@ def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
             f"--face-id: preset {preset.name} weighs how alike faces stay; name a recognition network (photo2cartoon's "
             "model_mobilefacenet.pth, or one that python -m trainer.faceid train made), or go without by --no-face-id"
         )
-    if preset.keypoint and not inputs.points:
+    if preset.keypoint and not inputs.points and not inputs.photos:
         raise UsageError(
             f"--points: preset {preset.name} learns where five points of each photo are; name CelebA's "
-            "list_landmarks_align_celeba.txt or a CSV with five points"
+            "list_landmarks_align_celeba.txt or a CSV with five points (trainer.prepare writes DATA/crop_points.csv)"
         )
 
 
@@ -273,7 +274,9 @@ def train(
         torch.manual_seed(preset.seed)
         if resume:
             before = _before(out / "config.json", config)
-            config |= {"learned": before.get("learned", []), "spared": before.get("spared", [])}
+            # What runs of today tell and older ones do not: they go on with the pictures and points they began with.
+            kept = {"learned": [], "spared": [], "table_points": False}
+            config |= {name: before.get(name, usual) for name, usual in kept.items()}
         make = _live if isinstance(preset, Live) else _translation
         learner = make(preset, inputs, init if not resume else None, config, parallel)
         if parallel.rank:
@@ -302,6 +305,7 @@ def _config(preset: Preset, inputs: Inputs) -> dict:
         "face_id": str(inputs.face_id.resolve()) if inputs.face_id else None,
         "identity": str(inputs.identity.resolve()) if inputs.identity else None,
         "learned": [],
+        "table_points": True,
     }
 
 
@@ -351,14 +355,22 @@ def _translation(preset: Translation, inputs: Inputs, init: Path | None, config:
     folders = [Path(name) for name in inputs.data]
     needed = needed_pools(preset)
     places = folders, list(inputs.photos), preset.groups, needed, decoded_size(preset)
-    found = collect(*places, inputs.points, _may_spare(preset, config))
+    found = collect(*places, inputs.points, _may_spare(preset, config), config["table_points"])
     for group, pictures in found.train.items():
         if parallel.rank == 0:
-            _say(group, f"{len(pictures.photo)} photos, {len(pictures.cartoon)} drawings")
+            known = sum(marks is not None for marks in pictures.points)
+            with_points = f" ({known} with points)" if preset.keypoint else ""
+            _say(group, f"{len(pictures.photo)} photos{with_points}, {len(pictures.cartoon)} drawings")
     learner = TranslationLearner(preset, found, face_id, judges, parallel, config["learned"])
     config |= {"metric_features": learner.validation.metric_features, "spared": found.spared}
     if preset.keypoint and not learner.sampler.with_points():
-        raise UsageError(f"--points {inputs.points}: names no photo of {preset.groups[0]} in --data")
+        basic = preset.groups[0]
+        if inputs.points is None:
+            raise UsageError(f"--points: no photo of {basic} has five points, as the tables hold none; name their list")
+        raise UsageError(
+            f"--points {inputs.points}: names no photo of {basic} in --data; crops of trainer.prepare have theirs in "
+            "DATA/crop_points.csv"
+        )
     if init is not None:
         config["learned"] = learner.learned = start_translation(learner, init)
     return learner

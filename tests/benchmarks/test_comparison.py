@@ -11,8 +11,8 @@ from benchmarks import comparison, comparison_data, comparison_findings, compari
 from faces.align import COORDINATES, TEMPLATE
 from livetoon.errors import DataError, UsageError
 from trainer import metrics
-from trainer.collect import read_points
 from trainer.pictures import pictures
+from trainer.points import read_points
 
 GROUPS = ("many", "few")
 

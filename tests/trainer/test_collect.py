@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from faces.align import COORDINATES
+from faces.align import COORDINATES, TEMPLATE
 from livetoon.errors import DataError
-from trainer.collect import collect, read_points
+from trainer.collect import collect
 
 
 def grey(path: Path, value: int, side: int = 32) -> None:
@@ -113,6 +113,79 @@ def test_folders_to_learn_nothing_from_are_named(make, tmp_path):
         collect([folder], [], ["many"], [("many",)], 32)
 
 
+def write_points(path: Path, **rows) -> Path:
+    """A list with ten numbers for each file; keys are files, written `__` for `/` and without their ending."""
+    lines = [f"{name.replace('__', '/')}.png,{','.join(map(str, each))}" for name, each in rows.items()]
+    path.write_text("\n".join([f"file,{','.join(COORDINATES)}", *lines, ""]))
+    return path
+
+
+def marks_of(train) -> dict[int, list[float] | None]:
+    """By the shade of the photo."""
+    pairs = zip(train.photo, train.points, strict=True)
+    return {int(photo[0, 0, 0]): marks if marks is None else marks.tolist() for photo, marks in pairs}
+
+
+def test_pictures_of_one_name_in_several_groups_have_their_own_points(tmp_path):
+    for shade, group in enumerate(("many", "few", "other")):
+        grey(tmp_path / group / "photo" / "a.png", shade)
+        grey(tmp_path / group / "cartoon" / "a.png", 100 + shade)
+    listed = write_points(tmp_path / "points.csv", many__photo__a=[5] * 10, few__photo__a=[6] * 10)
+    groups = ["many", "few", "other"]
+    found = collect([tmp_path], [], groups, [tuple(groups)], 32, listed).train
+    seen = [marks_of(found[group])[shade] for shade, group in enumerate(groups)]
+    assert seen == [[5] * 10, [6] * 10, None]
+
+
+def test_photos_of_a_table_come_with_its_points(tmp_path):
+    for domain in ("photo", "cartoon"):
+        grey(tmp_path / "data" / "kids" / domain / "a.png", 3, side=64)
+    columns = ",".join(["file", "age", "sex", *COORDINATES])
+    five = (TEMPLATE / 2 + (4, 3)).ravel()  # so that the crop of 64 px is half of the picture
+    rows = [f"{number}.png,5,F,{','.join(map(str, five))}" for number in range(3)]
+    for number in range(3):
+        grey(tmp_path / f"{number}.png", 7 + number, side=160)
+    (tmp_path / "table.csv").write_text("\n".join([columns, *rows, ""]))
+    places = [tmp_path / "data"], [tmp_path / "table.csv"], ["kids"], [("kids",)], 64
+    found = collect(*places).train["kids"]
+    assert [marks is None for marks in found.points] == [True, False, False, False]
+    for marks in found.points[1:]:
+        np.testing.assert_allclose(marks, (TEMPLATE / 4).ravel(), atol=1e-3)
+    older = collect(*places, table_points=False).train["kids"]
+    assert len(older.photo) == 4 and older.points == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("points", "fits"),
+    [([-3] * 10, True), ([-4] * 10, False), ([67] * 10, True), ([5] * 9 + [68], False), ([68] + [5] * 9, False)],
+)
+def test_points_outside_of_their_picture_are_refused(points, fits, tmp_path):
+    for domain in ("photo", "cartoon"):
+        grey(tmp_path / domain / "a.png", 3, side=64)
+    listed = write_points(tmp_path / "points.csv", a=points)
+    arguments = [tmp_path], [], ["many"], [("many",)], 32, listed
+    if fits:
+        assert len(collect(*arguments).train["many"].points) == 1
+        return
+    with pytest.raises(DataError, match=r"^--points: .*photo/a.png: its points lie outside of the picture of 64x64 px"):
+        collect(*arguments)
+
+
+def test_points_of_the_pictures_that_crops_were_cut_from_are_refused(tmp_path):
+    """CelebA's list has the names of the crops that trainer.prepare makes of its pictures."""
+    for domain in ("photo", "cartoon"):
+        grey(tmp_path / "many" / domain / "a.png", 3, side=256)
+    own = write_points(tmp_path / "crop_points.csv", many__photo__a=TEMPLATE.ravel())
+    raw = write_points(tmp_path / "celeba.csv", a=[69, 109, 106, 113, 77, 142, 73, 152, 108, 154])
+    by_hand = write_points(tmp_path / "by-hand.csv", a=TEMPLATE.ravel() + 5)
+    arguments = [tmp_path], [], ["many"], [("many",)], 256
+    for listed in (own, by_hand):
+        assert collect(*arguments, listed).train["many"].points[0] is not None
+    sentence = r"celeba.csv: its points of a.png are not those of .*photo/a.png, a crop .*; name .*crop_points.csv$"
+    with pytest.raises(DataError, match=sentence):
+        collect(*arguments, raw)
+
+
 def test_points_move_with_their_photos(tmp_path):
     grey(tmp_path / "photo" / "a.png", 1, side=64)
     grey(tmp_path / "photo" / "b.png", 2, side=64)
@@ -122,35 +195,3 @@ def test_points_move_with_their_photos(tmp_path):
     train = collect([tmp_path], [], ["many"], [("many",)], 32, tmp_path / "points.csv").train["many"]
     marks = {int(photo[0, 0, 0]): each for photo, each in zip(train.photo, train.points, strict=True)}
     assert np.allclose(marks[1], np.arange(10) / 2) and marks[2] is None
-
-
-def test_celebas_list_is_read(tmp_path):
-    rows = ["2", "lefteye_x lefteye_y righteye_x ...", "000001.jpg  69 109 106 113 77 142 73 152 108 154"]
-    (tmp_path / "list.txt").write_text("\n".join([*rows, "000002.jpg 1 2 3 4 5 6 7 8 9 10", ""]))
-    found = read_points(tmp_path / "list.txt")
-    assert found["000001.jpg"].tolist() == [69, 109, 106, 113, 77, 142, 73, 152, 108, 154]
-    assert found["000002.jpg"].dtype == np.float32 and len(found) == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"file,left_eye_x\na.png,1\n",
-        f"file,{','.join(COORDINATES)}\na.png,1,2,3\n".encode(),
-        f"file,{','.join(COORDINATES)}\na.png,{','.join(['x'] * 10)}\n".encode(),
-        f"file,{','.join(COORDINATES)}\na.png,{','.join(['nan'] * 10)}\n".encode(),
-        b"1\nheader\na.jpg 1 2 3\n",
-        b"\xff\xfe\x00",
-    ],
-    ids=["empty", "a column", "short", "words", "nan", "a short line", "no text"],
-)
-def test_points_that_are_none_are_refused(content, tmp_path):
-    (tmp_path / "points").write_bytes(content)
-    with pytest.raises(DataError, match=r"--points .*points: (expected CelebA's landmark list|cannot be read)"):
-        read_points(tmp_path / "points")
-
-
-def test_points_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"--points .*nowhere.csv: cannot be read"):
-        read_points(tmp_path / "nowhere.csv")

@@ -15,9 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from skimage import data
 
-from faces.align import COORDINATES, TEMPLATE, align_matrix, crop
+from faces.align import COORDINATES, TEMPLATE, align_matrix, crop, move
 from livetoon.errors import DataError, UsageError
 from trainer import prepare
+from trainer.collect import collect
 from trainer.pictures import read
 from trainer.prepare_face import aligned
 from trainer.prepare_plan import Settings
@@ -219,6 +220,33 @@ def test_pictures_may_lie_beside_the_groups_of_out(tmp_path, face):
     for _ in range(2):
         counts = prepare.prepare(tmp_path / "data/raw", tmp_path / "data", Settings(group="kids"), points=points)
         assert counts["kept"] == 1 and counts["dropped"] == {}
+
+
+def test_the_points_of_the_crops_are_written_for_every_group_and_are_read_by_training(tmp_path, face, capsys):
+    """By their places below OUT, in px of the crop, whatever its size."""
+    out, groups = tmp_path / "out", ("kids", "elderly")
+    for group, picture, more in (("kids", face, []), ("elderly", mirrored(face), ["--size", 128, "--format", "jpg"])):
+        save(tmp_path / "in" / group / "a.png", picture)
+        points = hand_set(tmp_path / "in" / group, a=HAND_SET if group == "kids" else MIRRORED)
+        for domain in ("photo", "cartoon"):
+            options = ("--group", group, "--domain", domain, "--points", points, *more)
+            assert call(tmp_path / "in" / group, out, *options, capsys=capsys)[0] == 0
+    listed = out / "crop_points.csv"
+    files = [row["file"] for row in csv.DictReader(listed.read_text().splitlines())]
+    assert files == list(crops(out)) and len(files) == 4
+    found = collect([out], [], groups, [groups], 64, listed).train
+    for group, set_by_hand in (("kids", HAND_SET), ("elderly", MIRRORED)):
+        expected = move(align_matrix(set_by_hand, 64), set_by_hand).ravel()
+        np.testing.assert_allclose(found[group].points[0], expected, atol=0.06)
+    with pytest.raises(DataError, match=r"points.csv: its points of a.png are not those of .*, but of another picture"):
+        collect([out], [], ["kids"], [("kids",)], 64, tmp_path / "in" / "points.csv")
+
+    (out / "kids/photo/a.png").unlink()
+    options = ("--group", "elderly", "--points", points, *more)
+    assert call(tmp_path / "in/elderly", out, *options, capsys=capsys)[0] == 0
+    assert "kids/photo/a.png" not in listed.read_text() and "kids/cartoon/a.png" in listed.read_text()
+    code, _, said = call(tmp_path / "in/kids", out, "--points", listed, capsys=capsys)
+    assert code == 2 and "holds points of the crops in OUT; name a table of the pictures in IN" in said
 
 
 def drawing(face: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from faces.align import COORDINATES
+from faces.align import COORDINATES, TEMPLATE
 from trainer import checkpoint, data, loop, losses, predictor, run
 from trainer.ada import Controller
 from trainer.checkpoint import load_generator
@@ -319,6 +319,57 @@ def test_points_that_name_no_photo_are_refused(pairs, tmp_path, capsys):
     arguments = command(pairs, tmp_path / "out", "--preset", "keypoint2", "--points", str(tmp_path / "points.csv"))
     assert run.main([*(word for word in arguments if word != "--no-face-id"), *small]) == 2
     assert "names no photo of many" in last_line(capsys)
+
+
+def keypoint_run(folder: Path, out: Path, *more: str) -> list[str]:
+    words = [word for word in command(folder, out, "--preset", "keypoint2") if word != "--no-face-id"]
+    return [*words, "--groups", "kids", "--set", "size=34", "--set", "own=", "--set", "stage2_steps=0", *more]
+
+
+@pytest.fixture(scope="module")
+def tabled(pairs, tmp_path_factory) -> Path:
+    """Pairs of `kids` in `data`, and a table of three photos of them with their points beside it."""
+    root = tmp_path_factory.mktemp("tabled")
+    shutil.copytree(pairs / "few", root / "data" / "kids")
+    points = ",".join(map(str, TEMPLATE.ravel()))
+    rows = [",".join(["file", "age", "sex", *COORDINATES])]
+    for number in range(3):
+        cv2.imwrite(str(root / f"listed-{number}.png"), np.full((256, 256, 3), 40 + number, np.uint8))
+        rows.append(f"listed-{number}.png,5,F,{points}")
+    (root / "table.csv").write_text("\n".join(rows))
+    return root
+
+
+@pytest.mark.parametrize("points", [True, False], ids=["the table's points named as well", "the table alone"])
+def test_photos_of_a_table_bring_the_points_that_a_keypoint_preset_wants(points, tabled, tmp_path, capsys):
+    more = ["--photos", str(tabled / "table.csv")] + ["--points", str(tabled / "table.csv")] * points
+    assert run.main(keypoint_run(tabled / "data", tmp_path / "out", *more)) == 0
+    assert "kids: 5 photos (3 with points), 2 drawings" in capsys.readouterr().err
+
+
+def test_a_run_from_before_tables_had_points_goes_on_without_them(tabled, tmp_path, capsys):
+    listed, columns = tmp_path / "points.csv", ",".join(["file", *COORDINATES])
+    listed.write_text(f"{columns}\nphoto/0.png,{','.join(['9'] * 10)}\n")
+    more = ["--photos", str(tabled / "table.csv"), "--points", str(listed)]
+    assert run.main(keypoint_run(tabled / "data", tmp_path / "out", *more)) == 0
+    assert "(4 with points)" in capsys.readouterr().err
+    path = tmp_path / "out" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("table_points")
+    path.write_text(json.dumps(config))
+    for steps in (3, 4):  # and once more, from what the resumed run wrote
+        longer = [*more, "--resume", "--set", f"stage1_steps={steps}"]
+        assert run.main(keypoint_run(tabled / "data", tmp_path / "out", *longer)) == 0
+        assert "(1 with points)" in capsys.readouterr().err
+
+
+def test_a_table_that_holds_no_photo_of_the_basic_group_brings_no_points(tabled, tmp_path, capsys):
+    (tmp_path / "table.csv").write_text((tabled / "table.csv").read_text().replace(",5,F", ",70,F"))
+    for number in range(3):
+        shutil.copy(tabled / f"listed-{number}.png", tmp_path)
+    arguments = keypoint_run(tabled / "data", tmp_path / "out", "--photos", str(tmp_path / "table.csv"))
+    assert run.main(arguments) == 2
+    assert "--points: no photo of kids has five points" in last_line(capsys)
 
 
 # Pictures of all kinds.
