@@ -1,14 +1,17 @@
-"""`python -m benchmarks.readme`: write the README's figures from benchmarks/results; `--check` only compares.
+"""`python -m benchmarks.readme`: write the figures of README and guide from benchmarks/results; `--check` compares.
 
 results/<machine>-latency.json     benchmarks/latency.py --json
 results/<machine>-streaming.json   benchmarks/streaming.py --json
 results/quality.json               python -m trainer.evaluate --json
+results/<machine>-training.json    benchmarks/training.py --json
+results/comparison.json            benchmarks/comparison.py --json
 """
 
 import json
 import sys
 from pathlib import Path
 
+from benchmarks import comparison
 from livetoon import cli
 from livetoon.errors import DataError
 from livetoon.files import replacing
@@ -16,16 +19,16 @@ from livetoon.files import replacing
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PLACES = {"l1": 4, "psnr_db": 2, "alpha_accuracy": 4}
-START, END = "<!-- figures:", "<!-- /figures -->"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "training.md")
+END = "<!-- /figures -->"
 
 
 def arguments():
     """The command's options."""
-    parser = cli.parser(
-        "python -m benchmarks.readme", "Write the README's figures from results.", "python -m benchmarks.readme"
-    )
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the README is out of date")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file with the two marks")
+    command = "python -m benchmarks.readme"
+    parser = cli.parser(command, "Write the figures of README and guide from results.", command)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
+    parser.add_argument("--page", action="append", type=Path, help="file with the marks (default: README and guide)")
     return parser
 
 
@@ -34,30 +37,46 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options) -> None:
-    text = options.readme.read_text(encoding="utf-8")
-    wanted = replaced(text, figures(RESULTS))
-    if options.check and wanted != text:
-        raise DataError(f"{options.readme}: figures are not those of {RESULTS}; run python -m benchmarks.readme")
-    if wanted != text:
-        with replacing(options.readme) as temporary:
-            temporary.write_text(wanted, encoding="utf-8")
+    for page in options.page or PAGES:
+        text = page.read_text(encoding="utf-8")
+        wanted = replaced(text)
+        if options.check and wanted != text:
+            raise DataError(f"{page}: figures are not those of {RESULTS}; run python -m benchmarks.readme")
+        if wanted != text:
+            with replacing(page) as temporary:
+                temporary.write_text(wanted, encoding="utf-8")
 
 
-def replaced(text: str, between: str) -> str:
-    """`text` with what stands between its two marks replaced."""
-    start, end = text.find(START), text.find(END)
-    if start < 0 or end < start:
-        raise DataError(f"no marks `{START} ... -->` and `{END}` in this order")
-    head = text[: text.index("\n", start) + 1]
-    return f"{head}\n{between}\n{text[end:]}"
+def replaced(text: str) -> str:
+    """`text` with the figures of every kind whose marks it has replaced; DataError where there are none."""
+    kinds = {f"<!-- {kind}:": make for kind, make in KINDS.items() if f"<!-- {kind}:" in text}
+    if not kinds:
+        raise DataError(f"no marks `<!-- {' or '.join(KINDS)}: ... -->` and `{END}` in this order")
+    for start, make in kinds.items():
+        begin, end = text.find(start), text.find(END, text.find(start))
+        if end < 0:
+            raise DataError(f"no mark `{END}` after `{start} ... -->`")
+        head = text[: text.index("\n", begin) + 1]
+        text = f"{head}\n{make(RESULTS)}\n{text[end:]}"
+    return text
 
 
-def figures(results: Path) -> str:
-    """All tables, as Markdown."""
+def live_figures(results: Path) -> str:
+    """How fast and how good the shipped model is, as Markdown tables."""
     parts = [_latency(_read(path)) for path in sorted(results.glob("*-latency.json"))]
     parts += [_streaming(_read(path)) for path in sorted(results.glob("*-streaming.json"))]
     parts += [_quality(_read(path)) for path in sorted(results.glob("quality.json"))]
     return "\n\n".join(parts) + "\n"
+
+
+def training_figures(results: Path) -> str:
+    """How fast training is, and how the methods compare, as Markdown tables."""
+    parts = [_training(_read(path)) for path in sorted(results.glob("*-training.json"))]
+    parts += [_comparison(_read(path)) for path in sorted(results.glob("comparison.json"))]
+    return "\n\n".join(parts) + "\n"
+
+
+KINDS = {"figures": live_figures, "training figures": training_figures}
 
 
 def _read(path: Path) -> dict:
@@ -121,6 +140,34 @@ def _quality(result: dict) -> str:
     ]
     title = f"{result['rows'][0]['pairs']} held-out pairs (`python -m trainer.evaluate`):"
     return f"{title}\n\n{_table(['model', 'background', *(names[key] for key in keys)], rows)}"
+
+
+def _training(result: dict) -> str:
+    rows = [
+        [
+            row["preset"],
+            row["precision"],
+            f"{row['size']} px, {row['batch']}",
+            f"{row['step_s']:.1f} / {row['public_step_s']:.1f}",
+            f"{row['ratio_to_public']:.2f}",
+            f"{row['peak_memory_gb']:.1f} / {row['public_peak_memory_gb']:.1f}",
+            f"{row['peak_memory_ratio']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    title = f"A step beside the public order of work, {_machine(result)} (`benchmarks/training.py`):"
+    columns = ["preset", "precision", "size, batch", "step, public s", "ratio", "peak, public GB", "ratio"]
+    return f"{title}\n\n{_table(columns, rows)}"
+
+
+def _comparison(result: dict) -> str:
+    title = (
+        f"{result['steps']:,} steps of every method, KID x 1000 by {result['features']} on held-out pictures, lower is "
+        f"nearer to the drawings, {_machine(result)} (`benchmarks/comparison.py`):"
+    )
+    groups = tuple(result["rows"][0]["kid"])[:-1]  # the last one is the style of its own
+    said = "\n".join(f"- {sentence}" for sentence in result["findings"])
+    return f"{title}\n\n{comparison.table(result['rows'], groups)}\n\n{said}"
 
 
 def _table(columns: list[str], rows: list[list]) -> str:

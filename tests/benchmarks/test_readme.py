@@ -25,16 +25,30 @@ def test_a_changed_result_is_noticed(tmp_path, monkeypatch):
     copy = tmp_path / "README.md"
     copy.write_text("a\n<!-- figures: here -->\n<!-- /figures -->\nb\n")
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert readme.main(["--check", "--readme", str(copy)]) == 1
-    assert readme.main(["--readme", str(copy)]) == 0
+    assert readme.main(["--check", "--page", str(copy)]) == 1
+    assert readme.main(["--page", str(copy)]) == 0
     assert "| m | white | 0.5000 |" in copy.read_text()
     assert copy.read_text().endswith("<!-- /figures -->\nb\n")
-    assert readme.main(["--check", "--readme", str(copy)]) == 0
+    assert readme.main(["--check", "--page", str(copy)]) == 0
+
+
+def test_figures_of_training_have_their_own_marks(tmp_path, monkeypatch):
+    figures = {"kid": {"many": 0.1, "style": 0.2}, "kid_error": {"many": None, "style": 0.01}, "change": {"many": 0}}
+    row = {"preset": "photo unchanged", "steps": {"stage1": 0}, "pictures": 0, **figures}
+    machine = {"cores": 2, "processor": "P"}
+    said = {"machine": machine, "steps": 7, "features": "f", "rows": [row], "findings": ["it draws."]}
+    (tmp_path / "comparison.json").write_text(json.dumps(said))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    text = readme.replaced("a\n<!-- training figures: here -->\nold\n<!-- /figures -->\nb\n")
+    assert "| photo unchanged | 0 | 0 | 100 | 200 ± 10 |" in text and "\n- it draws.\n" in text
+    assert text.endswith("<!-- /figures -->\nb\n") and "old" not in text
 
 
 def test_marks_that_are_missing_are_named():
     with pytest.raises(DataError, match="no marks"):
-        readme.replaced("no figures here", "x")
+        readme.replaced("no figures here")
+    with pytest.raises(DataError, match="no mark `<!-- /figures -->` after"):
+        readme.replaced("<!-- figures: x -->")
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))
