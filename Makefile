@@ -17,7 +17,12 @@ live: $(VENV)/.stream
 test: $(VENV)/.test
 	@scripts/find-chromium.sh
 	@$(MAKE) --no-print-directory lint
+ifeq ($(TESTS)$(ARGS),)
+	$(BIN)/python -m pytest --ignore=tests/trainer --ignore=tests/benchmarks
+	$(BIN)/python -m pytest -n 2 tests/trainer tests/benchmarks
+else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+endif
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
