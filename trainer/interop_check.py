@@ -27,7 +27,7 @@ from livetoon.errors import LivetoonError, ModelError
 from trainer.networks import build
 from trainer.networks.discriminators import Verdict
 from trainer.public_files import describe
-from trainer.public_keys import fill
+from trainer.public_keys import any_groups, fill
 
 # Largest absolute difference of an output, for values up to 1; of larger values that share of the largest one. Float32
 # summed in another order differs by so much, measured between one and two threads and between two implementations.
@@ -165,10 +165,8 @@ def _check_network(tensors: dict[str, Tensor]) -> list[Row]:
 
 def _network(weights: dict[str, Tensor], size: int) -> nn.Module:
     shapes = {key: value.shape for key, value in weights.items()}
-    heads = shapes["gap_fc_new.weight"][0] if "gap_fc_new.weight" in shapes else 1
-    groups = [f"group{index}" for index in range(heads)]
     try:
-        name, settings = describe(shapes, groups)
+        name, settings = describe(shapes, any_groups(shapes))
     except (KeyError, IndexError) as error:
         raise ModelError(f"weights: a network's keys, but not whole ({error})") from None
     if settings.get("light"):

@@ -18,7 +18,7 @@ from livetoon.errors import ModelError
 from trainer.networks import build
 from trainer.networks.branches import Drawing
 from trainer.networks.discriminators import Verdict
-from trainer.public_keys import discriminator_settings, fill, generator_settings, public_names
+from trainer.public_keys import any_groups, discriminator_settings, fill, generator_settings, public_names
 from trainer.published_terms import CALLS, FIELDS, PARTS, published_term
 from trainer.step import DOMAINS, Networks, Pictures, Rules, Step
 
@@ -106,8 +106,12 @@ class _Replay:
         self.compared: list[Row] = []
         self.found: dict[str, Tensor] = {}  # what stands at each compared key by our own step
         self.values: dict[str, Tensor] = {}  # terms of the step, one value for each picture
+        self.weights: dict[str, float] = {}  # of terms that a program weighs in each domain by itself
         self.outputs: dict[str, list] = {}
         self.nets = {name: self._network(name) for name in self._names()}
+        self.ours = {  # published key -> ours
+            name: {theirs: ours for ours, theirs in public_names(net).items()} for name, net in self.nets.items()
+        }
 
     def rows(self) -> list[Row]:
         steps = sorted({key.split("/")[1] for key in self.tensors if key.startswith("loss/")})
@@ -133,7 +137,10 @@ class _Replay:
         self.left -= set(keys)
         shapes = {key: value.shape for key, value in tensors.items()}
         size = self._input("real_A", "images_1", "step1/real_A").shape[-1]
-        kind, settings = generator_settings(shapes, size) if name in GENERATORS else discriminator_settings(shapes)
+        if name in GENERATORS:
+            kind, settings = generator_settings(shapes, size, any_groups(shapes))
+        else:
+            kind, settings = discriminator_settings(shapes)
         network = build(kind, **settings)
         fill(network, tensors, name)
         names = public_names(network)
@@ -170,9 +177,12 @@ class _Replay:
 
     def _rules(self) -> Rules:
         given = self.arguments
-        if self.system == "cyclegan":
-            cycle = given["lambda_A"]
-            return Rules(cycle=cycle, identity=given["lambda_identity"] * cycle, cam=0, discriminator=0.5)
+        if self.system == "cyclegan":  # what starts with a picture of A has A's weight, a reconstruction or not
+            cycles, share = {"photo": given["lambda_A"], "cartoon": given["lambda_B"]}, given["lambda_identity"]
+            for domain, cycle in cycles.items():
+                self.weights |= {f"G/{domain}/cycle": cycle, f"G/{domain}/identity": share * cycle}
+            cycle = max(cycles.values())
+            return Rules(cycle=cycle, identity=share * cycle, cam=0, discriminator=0.5)
         if self.system == "ece285":
             return Rules(cycle=given["lam"], identity=given["lam"] * 0.5, cam=0, discriminator=0.5)
         rules = {
@@ -231,6 +241,9 @@ class _Replay:
         replay = self
 
         class Recording(kind):
+            def weight(self, name: str) -> float:
+                return replay.weights[name] if name in replay.weights else super().weight(name)
+
             def values(self, terms: dict[str, Tensor]) -> None:
                 replay.values.update({name: value.detach() for name, value in terms.items()})
 
@@ -256,7 +269,7 @@ class _Replay:
         self.number, self.values, self.tables = number, {}, {}
         self.outputs.clear()
         self.step([self._pictures()])
-        for key in sorted(k for k in self.left if k.split("/")[1] in (number, f"{number}_u")):
+        for key in sorted(k for k in self.left if re.match(rf"\w+/{number}(_u)?/", k)):
             self._compare(key)
 
     def _pictures(self) -> Pictures:
@@ -286,7 +299,7 @@ class _Replay:
                 self.tables[move, name] = table
 
     def _table(self, name: str, value: Callable[[nn.Parameter], Tensor | None]) -> Tensor:
-        public = self._ours(name)
+        public = self.ours[name]
         parameters = dict(self.nets[name].named_parameters())
         order = json.loads(self.metadata[f"params/{name}"])
         table = torch.zeros(len(order), 17)
@@ -367,18 +380,17 @@ class _Replay:
             )
 
     def _size(self, name: str, key: str) -> int:
-        return self.nets[name].get_parameter(self._ours(name)[key]).numel()
-
-    def _ours(self, name: str) -> dict[str, str]:
-        return {theirs: ours for ours, theirs in public_names(self.nets[name]).items()}
+        return self.nets[name].get_parameter(self.ours[name][key]).numel()
 
     def _clear(self, name: str) -> Tensor:
         """Elements whose gradient is no noise in this step and before it: (rows, 16) bool. The biases before an
         instance norm have none but noise."""
         clear = torch.ones(1, 1, dtype=torch.bool)
         for key, table in self.tensors.items():
+            if not key.startswith("grad/"):
+                continue
             _, when, *rest = key.split("/")
-            if key.startswith("grad/") and when <= self.number and rest[-1] == name and "Gspecific" not in key:
+            if when <= self.number and rest[-1] == name and "Gspecific" not in key:
                 size = table[:, 1:].abs()
                 clear = clear & (size > 1e-3 * size.max())
         return clear
