@@ -175,12 +175,15 @@ def _row(plan: Plan, name: str, seconds: float | None, judge, work: Path) -> dic
 
 
 def table(rows: list[dict], groups: tuple[str, ...]) -> str:
-    """The rows as Markdown, KID a thousand times; groups first, the methods of one style below."""
-    heads = ["method", "steps", "pictures", *(f"KID {name}" for name in (*groups, STYLE)), "FID", "identity", "change"]
+    """The rows as Markdown, KID a thousand times; groups first, the methods of one style below. Columns that no method
+    fills are left out."""
+    learned = [row for row in rows if row["preset"] != UNCHANGED] or rows
+    names = [name for name in (*groups, STYLE) if any(name in row["kid"] for row in learned)]
+    heads = ["method", "steps", "pictures", *(f"KID {name}" for name in names), "FID", "identity", "change"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for row in rows:
         cells = [row["preset"], sum(row["steps"].values()), row["pictures"]]
-        cells += [_with_error(row, name) for name in (*groups, STYLE)]
+        cells += [_with_error(row, name) for name in names]
         for key, places in (("fid", 1), ("identity", 2), ("change", 3)):
             values = list(row.get(key, {}).values())
             cells.append(f"{sum(values) / len(values):.{places}f}" if values else "-")

@@ -4,7 +4,7 @@ results/<machine>-latency.json     benchmarks/latency.py --json
 results/<machine>-streaming.json   benchmarks/streaming.py --json
 results/quality.json               python -m trainer.evaluate --json
 results/<machine>-training.json    benchmarks/training.py --json
-results/comparison.json            benchmarks/comparison.py --json
+results/comparison*.json           benchmarks/comparison.py --json
 """
 
 import json
@@ -72,7 +72,7 @@ def live_figures(results: Path) -> str:
 def training_figures(results: Path) -> str:
     """How fast training is, and how the methods compare, as Markdown tables."""
     parts = [_training(_read(path)) for path in sorted(results.glob("*-training.json"))]
-    parts += [_comparison(_read(path)) for path in sorted(results.glob("comparison.json"))]
+    parts += [_comparison(_read(path)) for path in sorted(results.glob("comparison*.json"))]
     return "\n\n".join(parts) + "\n"
 
 

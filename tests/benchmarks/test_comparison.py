@@ -233,6 +233,19 @@ def test_findings_tell_the_strength_of_ada():
     ]
 
 
+def test_a_table_shows_the_columns_that_a_method_fills():
+    def column(*rows) -> str:
+        return comparison.table(list(rows), ("many", "few")).splitlines()[0]
+
+    def found(name: str, *groups: str) -> dict:
+        kid = dict.fromkeys(groups, 0.1)
+        return {"preset": name, "steps": {"stage1": 5}, "pictures": 5, "kid": kid, "kid_error": dict.fromkeys(kid)}
+
+    photo = found(comparison.UNCHANGED, "many", "few", "style")
+    assert "| pictures | KID style | FID" in column(photo, found("cyclegan", "style"))
+    assert "| pictures | KID many | KID few | FID" in column(photo, found("basic", "many", "few"))
+
+
 # The command.
 
 
