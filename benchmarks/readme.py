@@ -72,7 +72,7 @@ def live_figures(results: Path) -> str:
 def training_figures(results: Path) -> str:
     """How fast training is, and how the methods compare, as Markdown tables."""
     parts = [_training(_read(path)) for path in sorted(results.glob("*-training.json"))]
-    parts += [_comparison(_read(path)) for path in sorted(results.glob("comparison*.json"))]
+    parts += [_comparison(_read(path)) for path in sorted(results.glob("comparison*.json"), key=lambda path: path.stem)]
     return "\n\n".join(parts) + "\n"
 
 
