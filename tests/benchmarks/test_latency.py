@@ -100,7 +100,7 @@ def test_command(folder, tmp_path, capsys):
     assert {row["model"] for row in found["rows"]} == {"small", "live-dense"}
     assert found["machine"]["versions"]["torch"] == torch.__version__
     assert "x eager" in capsys.readouterr().out
-    shown = readme.figures(tmp_path)
+    shown = readme.live_figures(tmp_path)
     assert found["machine"]["processor"] in shown
     assert shown.count("| small |") + shown.count("| live-dense |") == len(found["rows"])
 

@@ -79,7 +79,7 @@ def test_the_readme_shows_a_run_as_it_is_written(tmp_path):
     load = streaming.Load([0.0, 5.0], [0.0, 2.0], [0.0, 1.0], [0.0, 4.0], [200.0, 201.0], [81.0])
     found = streaming.result(options, "640x480 at 30 fps", seen(300, 600), load)
     (tmp_path / "here-streaming.json").write_text(json.dumps(found))
-    text = readme.figures(tmp_path)
+    text = readme.live_figures(tmp_path)
     assert "Live, 640x480 at 30 fps, server and browser on the same" in text
     assert found["machine"]["processor"] in text
     assert "| delay, median / 95 % | 80 / 80 ms |" in text
