@@ -148,7 +148,7 @@ class Validation:
             size, used = self._preset.size, [g for g, kept in self._kept.items() if kept.photo and kept.cartoon]
             sets = [
                 {g: [resized(p, size) for p in getattr(self._kept[g], domain)[:VALIDATION_MOST]] for g in used}
-                for domain in ("photo", "cartoon")
+                for domain in DOMAINS
             ]
             features, identity = self._judges.features, self._judges.identity
             self._validator = Validator(*sets, features, identity=identity, paired=self._paired)
