@@ -99,12 +99,14 @@ def _check(source: Path, out: Path, settings: Settings, table: Path | None, poin
 
 def _check_apart(source: Path, out: Path) -> None:
     """UsageError where the crops of OUT would be pictures of IN when the command is given again."""
+    from trainer.layout import DOMAINS
+
     source, out = (Path(os.path.realpath(path)) for path in (source, out))
     if source == out:
         raise UsageError(f"OUT {out}: is IN itself; name another folder for the crops")
     if out.is_relative_to(source):
         raise UsageError(f"OUT {out}: lies in IN, whose pictures the crops would become; name a folder outside of it")
-    for domain in ("photo", "cartoon"):
+    for domain in DOMAINS:
         for crops in out.glob(f"*/{domain}"):
             if source.is_relative_to(crops) or crops.is_relative_to(source):
                 raise UsageError(f"IN {source}: holds crops of OUT; name a folder of pictures outside of {out}")
