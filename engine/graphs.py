@@ -78,7 +78,7 @@ def with_pictures(model: ModelProto) -> ModelProto:
         helper.make_node("Mul", [f"{rgba.name}.planes", "levels"], ["rgba.scaled"], name="rgba.scaled"),
         helper.make_node("Round", ["rgba.scaled"], ["rgba.whole"], name="rgba.whole"),
         helper.make_node("Transpose", ["rgba.whole"], ["rgba.moved"], name="rgba.moved", perm=[0, 2, 3, 1]),
-        helper.make_node("Cast", ["rgba.moved"], [rgba.name], name="rgba", to=TensorProto.UINT8),
+        helper.make_node("Cast", ["rgba.moved"], [rgba.name], name="rgba.bytes", to=TensorProto.UINT8),
     ]
     nodes = [*before, *graph.node, *after]
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
