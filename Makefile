@@ -33,7 +33,7 @@ $(VENV)/.stream: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt
-	@scripts/install.sh "$(PYTHON)" $(VENV) stream,train,dev
+	@scripts/install.sh "$(PYTHON)" $(VENV) stream,train,dev,tensorrt-rtx
 	@touch $@ $(VENV)/.stream
 
 clean:
