@@ -1,46 +1,120 @@
-"""INT8 written into an ONNX graph: quantizer pairs at the convolutions, everything else stays float32.
+"""INT8 written into an ONNX graph: quantizer pairs at the convolutions, everything else stays as it is.
 
-    activations   int8, one scale for a tensor, zero point 0
+    activations   int8, one scale for a tensor, zero point 0; ahead of a reflection pad, which only moves values
     weights       int8 codes, one scale for an output channel, zero point 0; biases float32
 
 One form for every runtime: TensorRT takes no other zero point and no integer bias.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 
 import numpy as np
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
 
 LARGEST_ACTIVATION = 127
 # AVX2 multiplies pairs of bytes and adds two products in 16 bits: full-range weights overflow there
 # (measured: 25 dB on the worst crop instead of 44), half of it cannot
 LARGEST_WEIGHT = 63
+NORMS = ("InstanceNormalization", "LayerNormalization")
 
 
-def int8_convolutions(model: ModelProto, ranges: Mapping[str, float]) -> ModelProto:
-    """A copy of `model` whose convolutions read int8. ranges: see calib.ranges.activation_ranges."""
+def sources(model: ModelProto, keep: Collection[str] = ()) -> dict[str, str]:
+    """Name of each convolution that is not in `keep` -> the tensor that is quantized for it.
+
+    That is what the convolution reads, or what the Pad before it reads, so that the pad moves bytes. Where that is a
+    ReLU of something else than a norm, the pair stays behind the pad: OpenVINO 2026.4 would leave the convolution in
+    float32.
+    """
+    producer = {tensor: node for node in model.graph.node for tensor in node.output}
+
+    def ahead(tensor: str) -> str:
+        pad = producer.get(tensor)
+        if pad is None or pad.op_type != "Pad" or not _reflects(pad):
+            return tensor
+        before = producer.get(pad.input[0])
+        if before is not None and before.op_type == "Relu" and producer[before.input[0]].op_type not in NORMS:
+            return tensor
+        return pad.input[0]
+
+    convolutions = (node for node in model.graph.node if node.op_type == "Conv" and node.name not in keep)
+    return {node.name: ahead(node.input[0]) for node in convolutions}
+
+
+def work(model: ModelProto) -> dict[str, int]:
+    """Multiplications of each convolution for one crop."""
+    inferred = shape_inference.infer_shapes(model).graph
+    sizes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    weights = {value.name: list(value.dims) for value in model.graph.initializer}
+    return {
+        node.name: math.prod(weights[node.input[1]]) * math.prod(sizes[node.output[0]][2:])
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
+
+
+def share(model: ModelProto, keep: Collection[str]) -> float:
+    """How much of the convolutions' work is int8 when those named in `keep` are not; in [0, 1]."""
+    of = work(model)
+    return 1 - sum(of[name] for name in keep) / max(1, sum(of.values()))
+
+
+def int8_convolutions(model: ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> ModelProto:
+    """A copy of `model` whose convolutions read int8, but for those named in `keep`.
+
+    ranges: of each tensor of `sources`, see calib.ranges.
+    """
     made = ModelProto()
     made.CopyFrom(model)
     weights = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    pads = {node.output[0]: node for node in model.graph.node if node.op_type == "Pad"}
     constants: dict[str, np.ndarray] = {}
+    quantized = sources(model, keep)
     read: dict[str, str] = {}
     nodes = []
     for node in made.graph.node:
-        if node.op_type == "Conv":
-            tensor, weight = node.input[:2]
+        if node.name in quantized and node.op_type == "Conv":
+            tensor, weight = quantized[node.name], node.input[1]
             if tensor not in read:
                 pair, read[tensor] = _activation_pair(tensor, ranges[tensor], constants)
                 nodes.extend(pair)
             if weight not in read:
                 codes, read[weight] = _weight_codes(weight, weights[weight], constants)
                 nodes.append(codes)
-            node.input[0], node.input[1] = read[tensor], read[weight]
+            wide = node.input[0]
+            node.input[1] = read[weight]
+            node.input[0] = read[tensor]
+            if wide != tensor:
+                if wide not in read:
+                    pad, read[wide] = _pad_after(pads[wide], read[tensor])
+                    nodes.append(pad)
+                node.input[0] = read[wide]
         nodes.append(node)
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    wanted, kept = {end.name for end in made.graph.output}, []
+    for node in reversed(nodes):  # pads that only quantized convolutions read are left without a reader
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(NodeProto.FromString(node.SerializeToString()))
     del made.graph.node[:]
-    made.graph.node.extend(copies)
+    made.graph.node.extend(reversed(kept))
     made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     return made
+
+
+def _reflects(pad: NodeProto) -> bool:
+    return any(each.name == "mode" and each.s == b"reflect" for each in pad.attribute)
+
+
+def _pad_after(pad: NodeProto, tensor: str) -> tuple[NodeProto, str]:
+    """`pad` once more, of the dequantized `tensor`."""
+    made = NodeProto()
+    made.CopyFrom(pad)
+    made.input[0], made.output[0] = tensor, f"{tensor}.padded"
+    made.name = made.output[0]
+    return made, made.output[0]
 
 
 def _activation_pair(tensor: str, largest: float, constants: dict[str, np.ndarray]) -> tuple[list, str]:

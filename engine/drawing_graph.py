@@ -22,17 +22,19 @@ from torch.func import functional_call
 import trainer.networks
 from engine import rewrite
 from engine.cache import Cache
-from engine.trace import OPSET, traced
+from engine.fold import folded
+from engine.trace import OPSET, operations, traced
 from livetoon.errors import ModelError
 from trainer.networks.branches import Branched
 
 HEADS = ("gap_fc.", "gmp_fc.")  # of a CAM: a row for each group, where a network tells groups apart there
-OWN = ("drawing_graph", "rewrite", "trace")  # files that decide a trace, beside the networks
+OWN = ("drawing_graph", "fold", "rewrite", "trace")  # files that decide a trace, beside the networks
+OPERATIONS = "operations"  # of the network before it was folded, kept with its trace
 ALONE = "person"  # the one group of a network that is traced
 
 
 class DrawingGraphs:
-    """Makes the graph of each group of `generator`, traced for `size` and `batch` (None: one crop a call).
+    """Makes the graph of each group of `generator`, traced for `size` and `batch` (None: any number).
 
     cache: where traces are kept.
     """
@@ -41,12 +43,13 @@ class DrawingGraphs:
     half_weights = False  # norms over a few pixels magnify their rounding: 48.7 dB seen in a small photo2cartoon
 
     def __init__(self, generator: Branched, size: int, batch: int | None, cache: Cache):
-        self._generator, self._size, self.batch = generator, size, batch or 1
+        self._generator, self._size, self.batch = generator, size, batch
         self._trace = self._cached(cache)
+        self.operations = int(next(each.value for each in self._trace.metadata_props if each.key == OPERATIONS))
 
     def graph(self, group: str, title: str) -> ModelProto:
-        """One group's graph in float32, with its weights by their names in `alone`."""
-        weights = alone(self._generator, group).state_dict()
+        """One group's graph in float32, with its weights by their names in `folded(alone(...))`."""
+        weights = folded(alone(self._generator, group)).state_dict()
         model = ModelProto()
         model.CopyFrom(self._trace)
         read = {tensor for node in model.graph.node for tensor in node.input}
@@ -56,6 +59,7 @@ class DrawingGraphs:
         crop = model.graph.input[0]
         del model.graph.input[:]
         model.graph.input.append(crop)
+        rewrite.fold_constants(model)
         return rewrite.clean(model, title)
 
     def _cached(self, cache: Cache) -> ModelProto:
@@ -71,7 +75,10 @@ class DrawingGraphs:
         slot = f"trace-{network.network_name}-{self._size}"
         if stored := cache.load(slot, fields):
             return onnx.load_model_from_string(zlib.decompress(stored))
-        made = _trace(network, self._size, self.batch)
+        crop = torch.zeros(1, 3, self._size, self._size)
+        before = operations(network, [crop, ALONE])
+        made = _trace(folded(network), self._size, self.batch)
+        made.metadata_props.add(key=OPERATIONS, value=str(before))
         cache.store(slot, fields, zlib.compress(made.SerializeToString(deterministic=True), 1))
         return made
 
@@ -98,16 +105,15 @@ class _Weightless(nn.Module):
         super().__init__()
         self.network, self.names = network, names
 
-    def forward(self, crop: Tensor, *weights: Tensor) -> Tensor:
+    def forward(self, crop: Tensor, weights: list[Tensor]) -> Tensor:
         image = functional_call(self.network, dict(zip(self.names, weights, strict=True)), (crop, ALONE)).image
         return F.pad((image + 1) / 2, (0, 0, 0, 0, 0, 1), value=1.0)
 
 
-def _trace(network: Branched, size: int, batch: int) -> ModelProto:
+def _trace(network: Branched, size: int, batch: int | None) -> ModelProto:
     weights = network.state_dict()
-    crops = torch.zeros(batch, 3, size, size)
+    crops = torch.zeros(batch or 2, 3, size, size)
     model = traced(_Weightless(network, list(weights)), [crops, *weights.values()], ["crop", *weights], batch)
-    rewrite.plain_lerps(model)
     if any(node.op_type == "GroupNormalization" for node in model.graph.node):
         raise ModelError(
             f"network {network.network_name}: its export holds a GroupNormalization, which engines compute wrongly; "

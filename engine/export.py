@@ -23,21 +23,22 @@ import torch
 from torch import Tensor, nn
 
 from calib.crops import read_crops
-from calib.quantize import int8_convolutions
-from calib.ranges import activation_ranges
+from calib.sensitivity import LEAST_SHARE, Accuracy, Calibrated, calibrated
 from engine import from_run, manifest, pack, rewrite
 from engine.cache import Cache
 from engine.drawing_graph import DrawingGraphs
 from engine.live_graph import LiveGraphs
 from livetoon import cli
 from livetoon.errors import ModelError, UsageError
-from livetoon.files import naming, sha256, user_folder
+from livetoon.files import naming, sha256, user_folder, write_json
 from trainer.checkpoint import load_network
 from trainer.networks.branches import Branched, Drawing
 
 LICENCE = "weights: research and non-commercial use only, see MODEL_CARD.md"
 CARD = "MODEL_CARD.md"
+CALIBRATION = "calibration.json"
 LEAST_DB = {"fp32": 50.0, "int8": 33.0}  # on the worst crop; below it a crop would visibly differ
+INT8_DB = 40.0  # mean over crops that an INT8 graph should reach; errors of two grey levels
 CALIBRATION_CROPS, LEAST_CROPS = 64, 8
 USUAL_SIZE = 256  # px, of live generators whose run is not known
 JUDGED = 4  # every fourth of these crops does not calibrate, it judges
@@ -52,12 +53,14 @@ def export(
     licence: str = LICENCE,
     calibration: np.ndarray | None = None,
     report: Callable[[str], None] = print,
+    int8_db: float = INT8_DB,
 ) -> manifest.Manifest:
     """Write `generator`, live or translating, as a model folder.
 
-    size: side S of a crop in px. batch: crops per call, None for any number (translation networks: one).
+    size: side S of a crop in px. batch: crops per call, None for any number.
     calibration: (N, S, S, 3) uint8 RGB, crops as live video gives them, for INT8 graphs beside the float ones; every
-    fourth is kept to judge them.
+    fourth is kept to judge them. int8_db: mean PSNR that they should reach; convolutions that stand in the way stay
+    float (calib.sensitivity).
     Files that stand in `folder` are replaced only when every new graph agrees with torch; ModelError tells which
     one does not. Graphs of the model that was there before go; files that it did not list stay.
     """
@@ -72,11 +75,24 @@ def export(
     if calibration is not None:
         x = calibration.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         judged["int8"], calibration = x[::JUDGED], np.delete(x, np.s_[::JUDGED], axis=0)
-    models = _models(graphs, generator.groups, name, calibration, report)
+    int8: dict[str, Calibrated] = {}
+    models = {}
+    for group in generator.groups:
+        report(f"{group}: exporting")
+        title = f"{name}/{group}"
+        model = graphs.graph(group, title)
+        if calibration is not None:
+            report(f"{group}: calibrating on {len(calibration)} crops, judging on {len(judged['int8'])}")
+            int8[group] = _calibrated(model, calibration, judged["int8"], batch or 1, int8_db, report, group)
+            models[manifest.graph_name(group, "int8")] = rewrite.clean(int8[group].model, title)
+        stored = pack.halve_weights(model) if graphs.half_weights else model
+        models[manifest.graph_name(group)] = rewrite.clean(stored, title)
     folder.mkdir(parents=True, exist_ok=True)
     with naming(folder, folder / ".export-"), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
         made = Path(made)
         pack.write(models, made, manifest.WEIGHTS)
+        if int8:
+            write_json(made / CALIBRATION, _calibration(int8, len(calibration)))
         for group in generator.groups:
             for precision, crops in judged.items():
                 graph = made / manifest.graph_name(group, precision)
@@ -93,6 +109,8 @@ def export(
             nodes={graph: len(model.graph.node) for graph, model in sorted(models.items())},
             precisions=tuple(judged),
             alpha=graphs.has_alpha,
+            traced_nodes=dict.fromkeys((manifest.graph_name(group) for group in generator.groups), graphs.operations),
+            int8={group: {"share": round(each.share, 4), "kept": list(each.kept)} for group, each in int8.items()},
         )
         if not (folder / CARD).exists():
             (made / CARD).write_text(card(described), encoding="utf-8")
@@ -138,27 +156,51 @@ def _earlier_files(folder: Path) -> set[str]:
         return set()
 
 
-def _models(
-    graphs: LiveGraphs | DrawingGraphs,
-    groups: tuple[str, ...],
-    name: str,
-    calibration: np.ndarray | None,
+def _calibrated(
+    model: onnx.ModelProto,
+    crops: np.ndarray,
+    judged: np.ndarray,
+    batch: int,
+    int8_db: float,
     report: Callable[[str], None],
-) -> dict[str, onnx.ModelProto]:
-    """File name -> graph, float and, with `calibration` (N, 3, S, S) in [-1, 1], INT8."""
-    models = {}
-    for group in groups:
-        report(f"{group}: exporting")
-        title = f"{name}/{group}"
-        model = graphs.graph(group, title)
-        if calibration is not None:
-            report(f"{group}: calibrating on {len(calibration)} crops")
-            quantized = int8_convolutions(model, activation_ranges(model, calibration, graphs.batch or 1))
-            models[manifest.graph_name(group, "int8")] = rewrite.clean(quantized, title)
-        models[manifest.graph_name(group)] = rewrite.clean(
-            pack.halve_weights(model) if graphs.half_weights else model, title
+    group: str,
+) -> Calibrated:
+    """The INT8 graph of `model`. crops, judged: (N, 3, S, S) float32 in [-1, 1]."""
+
+    def drawn(graph: onnx.ModelProto) -> np.ndarray:
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        return run_graph(session, judged, batch)
+
+    expected = drawn(model)
+
+    def judge(graph: onnx.ModelProto) -> Accuracy:
+        decibels = [psnr_db(one, true) for one, true in zip(drawn(graph), expected, strict=True)]
+        return Accuracy(float(np.mean(decibels)), min(decibels))
+
+    bar = Accuracy(int8_db, LEAST_DB["int8"])
+    made = calibrated(model, crops, judge, bar, lambda line: report(f"{group}: {line}"), batch)
+    if not made.accuracy.reaches(bar):
+        report(
+            f"{group}: INT8 misses {bar} with {LEAST_SHARE:.0%} of the work in int8; learn its rounding with "
+            "python -m trainer.run --preset live --qat, or use fp16"
         )
-    return models
+    return made
+
+
+def _calibration(int8: dict[str, Calibrated], crops: int) -> dict[str, object]:
+    """What calibration.json tells: how the int8 graphs came about."""
+    groups = {
+        group: {
+            "method": each.method,
+            "psnr_db": round(each.accuracy.mean, 2),
+            "psnr_db_worst": round(each.accuracy.worst, 2),
+            "share": round(each.share, 4),
+            "kept": list(each.kept),
+            "ranges": {name: float(f"{value:.6g}") for name, value in sorted(each.ranges.items())},
+        }
+        for group, each in int8.items()
+    }
+    return {"version": 1, "crops": crops, "groups": groups}
 
 
 def drawn(generator: nn.Module, x: Tensor, group: str) -> Tensor:
@@ -185,8 +227,7 @@ def prove(
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     expected = drawn(generator.float().eval(), torch.from_numpy(crops), group).numpy()
-    rgba = np.concatenate([session.run(["rgba"], {"crop": each[None].repeat(batch, axis=0)})[0][:1] for each in crops])
-    got = np.concatenate([rgba[:, :3] * 2 - 1, rgba[:, 3:]], axis=1)
+    got = run_graph(session, crops, batch)
     decibels = [psnr_db(one, true) for one, true in zip(got, expected, strict=True)]
     report(
         f"{graph.stem}: {np.mean(decibels):.1f} dB against torch, worst crop {min(decibels):.1f} dB, "
@@ -197,6 +238,12 @@ def prove(
             f"{graph.name} differs from torch: {min(decibels):.1f} dB on its worst crop, expected {least_db:.0f}; "
             f"nothing was written"
         )
+
+
+def run_graph(session: onnxruntime.InferenceSession, crops: np.ndarray, batch: int = 1) -> np.ndarray:
+    """crops (N, 3, S, S) float32 in [-1, 1] one after another -> (N, 4, S, S), RGB in [-1, 1], alpha in [0, 1]."""
+    rgba = np.concatenate([session.run(["rgba"], {"crop": each[None].repeat(batch, axis=0)})[0][:1] for each in crops])
+    return np.concatenate([rgba[:, :3] * 2 - 1, rgba[:, 3:]], axis=1)
 
 
 def psnr_db(got: np.ndarray, expected: np.ndarray) -> float:
@@ -237,11 +284,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("out", metavar="OUT_DIR", type=Path, help="model folder to write")
     arguments.add_argument("--name", help="name of the model (default: the name of OUT_DIR)")
     arguments.add_argument("--size", type=int, help="side of a crop in px (default: what it was trained with)")
-    arguments.add_argument(
-        "--batch", type=int, help="fix the number of crops per call (default: any number, of translation 1)"
-    )
+    arguments.add_argument("--batch", type=int, help="fix the number of crops per call (default: any number)")
     arguments.add_argument(
         "--int8", type=Path, nargs="+", metavar="DIR", help="add INT8 graphs, calibrated on crops from these folders"
+    )
+    arguments.add_argument(
+        "--int8-db", type=float, default=INT8_DB, metavar="DB", help="mean PSNR that INT8 should reach (default: 40)"
     )
     arguments.add_argument("--licence", default=LICENCE, help="licence of the weights, for model.json")
     return cli.run(_command, arguments, argv)
@@ -253,7 +301,9 @@ def _command(options: argparse.Namespace) -> None:
         generator = load(weights)
     size = options.size or side_of(generator, weights)
     crops = read_crops(options.int8, CALIBRATION_CROPS, size) if options.int8 else None
-    described = export(generator, options.out, options.name, size, options.batch, options.licence, crops)
+    described = export(
+        generator, options.out, options.name, size, options.batch, options.licence, crops, int8_db=options.int8_db
+    )
     print(_summary(described, options.out))
 
 

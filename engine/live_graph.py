@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from engine import rewrite
-from engine.trace import traced
+from engine.trace import operations, traced
 from livetoon.errors import ModelError
 
 KINDS = {"Conv", "Relu", "Add", "Sigmoid", "DepthToSpace"}
@@ -28,6 +28,8 @@ class LiveGraphs:
 
     def __init__(self, generator: nn.Module, size: int, batch: int | None):
         self._folded, self._size, self.batch = fold(generator), size, batch
+        crop = torch.zeros(1, 3, size, size)
+        self.operations = operations(_Logits(generator, generator.groups[0]), [crop])
 
     def graph(self, group: str, title: str) -> onnx.ModelProto:
         """One group's graph in float32. ModelError when the network computes in a way that the rewrites do not know."""

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from livetoon.errors import ModelError, UsageError
@@ -29,7 +29,8 @@ class Manifest:
     network, settings: what trainer.networks builds it from. groups: the first is the basic one.
     size: side S of a crop in px. batch: crops per call, None = any number.
     files: name -> sha256. nodes: graph -> operations in it. precisions: those that have graphs. alpha: whether the
-    network draws its own; without, alpha is 255 everywhere.
+    network draws its own; without, alpha is 255 everywhere. traced_nodes: graph -> operators of the network in torch.
+    int8: group -> `share` of the convolutions' work that is int8, and `kept`, the convolutions that are not.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Manifest:
     nodes: Mapping[str, int]
     precisions: tuple[str, ...] = ("fp32",)
     alpha: bool = True
+    traced_nodes: Mapping[str, int] = field(default_factory=dict)
+    int8: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, {"version": VERSION, **asdict(self)})
@@ -127,7 +130,7 @@ def read(folder: Path) -> Manifest:
 def _check_types(manifest: Manifest) -> None:
     kinds = {
         "name": str, "network": str, "settings": dict, "size": int, "licence": str, "files": dict, "nodes": dict,
-        "alpha": bool,
+        "alpha": bool, "traced_nodes": dict, "int8": dict,
     }  # fmt: skip
     for name, kind in kinds.items():
         value = getattr(manifest, name)

@@ -8,6 +8,7 @@ before the last pixel-shuffle, instead of tanh, sigmoid and concat after it, 2.5
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 BLOCK = 2  # every shuffle of our networks moves between a map and one of twice its side
 
@@ -79,44 +80,29 @@ def unshuffle_into_convolution(model: ModelProto) -> None:
         model.graph.node.remove(node)
 
 
-def plain_lerps(model: ModelProto) -> None:
-    """Let every torch.lerp be (1 - weight) start + weight end, in place.
-
-    Exported, it chooses by weight < 0.5 between start + weight (end - start) and end - (1 - weight)(end - start): the
-    same number. Where both ends are Gemms, OpenVINO 2026.4 ends the process as it compiles either of these.
-    """
+def fold_constants(model: ModelProto) -> None:
+    """Compute every operation that reads constants alone, in place."""
     graph = model.graph
-    for choice in [node for node in graph.node if node.op_type == "Where"]:
-        plain = _producer(model, choice.input[1])
-        weighed = _producer(model, plain.input[1]) if plain is not None and plain.op_type == "Add" else None
-        apart = _producer(model, weighed.input[1]) if weighed is not None and weighed.op_type == "Mul" else None
-        if apart is None or apart.op_type != "Sub" or apart.input[1] != plain.input[0]:
-            continue
-        (end, start), weight, made = apart.input, weighed.input[0], choice.output[0]
-        one, rest, first, second = (f"{made}.{part}" for part in ("one", "rest", "first", "second"))
-        graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), one))
-        nodes = [
-            helper.make_node("Sub", [one, weight], [rest], name=rest),
-            helper.make_node("Mul", [start, rest], [first], name=first),
-            helper.make_node("Mul", [end, weight], [second], name=second),
-            helper.make_node("Add", [first, second], [made], name=choice.name),
-        ]
-        place = list(graph.node).index(choice)
-        graph.node.remove(choice)
-        for offset, node in enumerate(nodes):
-            graph.node.insert(place + offset, node)
-    _drop_unused(model)
-
-
-def _drop_unused(model: ModelProto) -> None:
-    """Remove nodes whose results nothing reads, in place."""
-    wanted, kept = {end.name for end in model.graph.output}, []
-    for node in reversed(model.graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
+    known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    kept = []
+    for node in graph.node:
+        if node.input and all(tensor in known for tensor in node.input if tensor):
+            values = ReferenceEvaluator(node, opsets={"": opset_of(model)}).run(
+                None, {tensor: known[tensor] for tensor in node.input if tensor}
+            )
+            for name, value in zip(node.output, values, strict=True):
+                known[name] = np.asarray(value)
+                graph.initializer.append(numpy_helper.from_array(known[name], name))
+        else:
             kept.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def opset_of(model: ModelProto) -> int:
+    """Version of the standard operations that `model` is written in."""
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def clean(model: ModelProto, name: str) -> ModelProto:
@@ -146,10 +132,9 @@ def clean(model: ModelProto, name: str) -> ModelProto:
         )
         for end in (*graph.input, *graph.output)
     ]
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     made = helper.make_model(
         helper.make_graph(nodes, name, ends[:1], ends[1:], constants),
-        opset_imports=[helper.make_opsetid("", opset)],
+        opset_imports=[helper.make_opsetid("", opset_of(model))],
         ir_version=10,  # read by ONNX Runtime 1.20 and OpenVINO 2025.1, the oldest that livetoon allows
         producer_name="livetoon",
     )

@@ -48,6 +48,7 @@ def test_the_folder_is_complete_and_opens(exported, generator):
         "MODEL_CARD.md",
         "adults.int8.onnx",
         "adults.onnx",
+        "calibration.json",
         "kids.int8.onnx",
         "kids.onnx",
         "model.json",
@@ -103,6 +104,39 @@ def test_every_convolution_of_an_int8_graph_reads_int8(exported):
                 assert made_by[made_by[node.input[0]].input[0]].op_type == "QuantizeLinear"
                 assert stored[made_by[node.input[1]].input[0]].data_type == onnx.TensorProto.INT8
                 assert stored[node.input[2]].data_type == onnx.TensorProto.FLOAT
+
+
+def test_the_manifest_tells_operations_and_the_share_of_int8(exported):
+    described = manifest.read(exported)
+    assert described.traced_nodes["kids.onnx"] > described.nodes["kids.onnx"] - len(kept_weights(exported))
+    assert {group: each["share"] for group, each in described.int8.items()} == {"adults": 1, "kids": 1}
+    told = json.loads((exported / "calibration.json").read_text())["groups"]["kids"]
+    assert told["method"] in ("percentile", "largest", "entropy") and told["kept"] == []
+    graph = onnx.load(exported / "kids.int8.onnx").graph
+    stored = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
+    for tensor, largest in told["ranges"].items():
+        assert stored[f"{tensor}.scale"] * 127 == pytest.approx(largest, rel=1e-4)
+
+
+def kept_weights(folder: Path) -> list[str]:
+    """Casts of half-precision weights, which are no operations of the network."""
+    return [node.name for node in onnx.load(folder / "kids.onnx").graph.node if node.op_type == "Cast"]
+
+
+def test_convolutions_that_spoil_the_picture_stay_float(tiny, tmp_path):
+    calibration = np.random.default_rng(0).integers(0, 256, (12, SIZE, SIZE, 3), np.uint8)
+    lines = []
+    export.export(tiny, tmp_path / "fine", size=SIZE, calibration=calibration, report=lines.append, int8_db=20)
+    assert manifest.read(tmp_path / "fine").int8["adults"]["kept"] == []
+    described = export.export(
+        tiny, tmp_path / "strict", size=SIZE, calibration=calibration, report=lines.append, int8_db=200
+    ).int8["adults"]
+    assert described["kept"] and 0.8 <= described["share"] < 1
+    graph = onnx.load(tmp_path / "strict" / "adults.int8.onnx").graph
+    made_by = {node.output[0]: node.op_type for node in graph.node}
+    wide = {node.name for node in graph.node if node.op_type == "Conv" and made_by.get(node.input[1]) is None}
+    assert wide == set(described["kept"])
+    assert any("INT8 misses 200.0 dB" in line and "--qat" in line for line in lines)
 
 
 def test_too_few_crops_to_calibrate_on(tiny, tmp_path):

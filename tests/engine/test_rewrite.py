@@ -10,9 +10,6 @@ import torch
 from onnx import helper, numpy_helper
 
 from engine import rewrite
-from engine.trace import traced
-from livetoon.inference import openvino_core
-from trainer.networks.photo2cartoon import SoftAdaLIN
 
 
 def model_of(nodes, constants, outputs: int, side: int = 8, channels: int = 3) -> onnx.ModelProto:
@@ -147,34 +144,16 @@ def test_clean_keeps_the_result_and_nothing_of_the_machine():
     np.testing.assert_array_equal(run(cleaned), before)
 
 
-class Soft(torch.nn.Module):
-    """photo2cartoon's soft norm, mixed from two styles that the picture gives."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm = SoftAdaLIN(3)
-        for share, value in ((self.norm.w_gamma, 0.2), (self.norm.w_beta, 0.9)):
-            torch.nn.init.constant_(share, value)
-
-    def forward(self, crop, w_gamma, w_beta):
-        self.norm.w_gamma.data, self.norm.w_beta.data = w_gamma, w_beta
-        return self.norm(crop, crop.mean(dim=(2, 3)), crop.amax(dim=(2, 3)))
-
-
-def test_a_soft_norm_is_mixed_without_a_choice_and_openvino_opens_it():
-    torch.manual_seed(0)
-    soft = Soft().requires_grad_(False)
-    shares = {"w_gamma": soft.norm.w_gamma.data.clone(), "w_beta": soft.norm.w_beta.data.clone()}
-    crop = torch.randn(1, 3, 8, 8)
-    expected = soft(crop, *shares.values()).numpy()
-    model = traced(soft, [crop, *shares.values()], ["crop", *shares], batch=1)
-    assert "Where" in {node.op_type for node in model.graph.node}
-    rewrite.plain_lerps(model)
-    assert not {"Where", "Less"} & {node.op_type for node in model.graph.node}
-    del model.graph.input[1:]
-    model.graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in shares.items())
-    model = rewrite.clean(model, "soft")
-    core = openvino_core()
-    opened = core.read_model(model.SerializeToString())
-    compiled = core.compile_model(opened, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert np.abs(compiled(crop.numpy())[0] - expected).max() < 1e-5
+def test_what_reads_constants_alone_is_computed():
+    constants = {"w": values(4, 3, 1, 1), "scale": np.float32(2), "shape": np.array([1, 4, 1, 1]), "b": values(4)}
+    nodes = [
+        helper.make_node("Mul", ["w", "scale"], ["twice"]),
+        helper.make_node("Reshape", ["b", "shape"], ["wide"]),
+        helper.make_node("Conv", ["crop", "twice"], ["y"]),
+        helper.make_node("Add", ["y", "wide"], ["rgba"]),
+    ]
+    model = model_of(nodes, constants, outputs=4)
+    before = run(model)
+    rewrite.fold_constants(model)
+    assert kinds(model) == ["Conv", "Add"]
+    np.testing.assert_allclose(run(model), before, rtol=1e-6)
