@@ -3,15 +3,26 @@
 fp32    as the model folder has it, float16 weights widened
 fp16    made of that by calib.half
 int8    the calibrated graph; what is not quantized computes in float32, or in float16 for GPUs
+
+`python -m engine.graphs MODEL OUT.onnx` writes one as a file, for programs that run ONNX themselves.
 """
+
+import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calib.half import half_precision
-from engine.manifest import ModelFiles
-from livetoon.errors import EngineError
+from engine.from_run import playable
+from engine.manifest import ModelFiles, open_files
+from livetoon import cli
+from livetoon.errors import EngineError, UsageError
+from livetoon.files import replacing
+
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def read_graph(
@@ -25,8 +36,13 @@ def read_graph(
     EngineError for a file that cannot be read, for a batch that the model was not exported for, and for a precision
     that no graph has.
     """
-    if precision not in ("fp32", "fp16", "int8"):
+    if precision not in PRECISIONS:
         raise EngineError(f"precision {precision!r}: a graph is written in fp32, fp16 or int8")
+    if precision == "int8" and "int8" not in files.manifest.precisions:
+        raise EngineError(
+            f"model {files.manifest.name} was not calibrated: use python -m engine.build --precision int8 --calibration "
+            "DIR, or engine.export with --int8 DIR"
+        )
     path = files.graph(precision)
     try:
         model = widened(onnx.load(path))
@@ -99,3 +115,40 @@ def _fix_batch(model: ModelProto, batch: int, files: ModelFiles) -> None:
                 f"--batch {batch}"
             )
         side.dim_value = batch
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = cli.parser(
+        "python -m engine.graphs",
+        "Write one group's graph as one ONNX file: input `crop`, output `rgba`.",
+        "python -m engine.graphs live young-women.onnx --precision fp16 --pictures",
+    )
+    arguments.add_argument("model", metavar="MODEL", help="zoo name, model folder, run or checkpoint")
+    arguments.add_argument("out", metavar="OUT.onnx", type=Path, help="file to write")
+    arguments.add_argument("--group", help="whose drawing (default: the basic group)")
+    arguments.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic (default: fp32)")
+    arguments.add_argument("--batch", type=int, help="fix the number of crops a call (default: as the model has it)")
+    arguments.add_argument(
+        "--pictures",
+        action="store_true",
+        help="(N, S, S, 3) uint8 RGB in, (N, S, S, 4) uint8 RGBA out, instead of float planes in [-1, 1] and [0, 1]",
+    )
+    return cli.run(_command, arguments, argv)
+
+
+def _command(options: argparse.Namespace) -> None:
+    if options.batch is not None and options.batch < 1:
+        raise UsageError(f"--batch {options.batch}: expected 1 or more")
+    if not options.out.absolute().parent.is_dir():
+        raise UsageError(f"{options.out.parent}: no such folder")
+    files = open_files(playable(options.model), options.group)
+    model = read_graph(files, options.precision, options.batch, options.pictures)
+    onnx.checker.check_model(model)
+    with replacing(options.out) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    size = options.out.stat().st_size / 1e6
+    print(f"{options.out}: {files.group}, {options.precision}, {len(model.graph.node)} operations, {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

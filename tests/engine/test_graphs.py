@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from engine import manifest
+from engine import graphs, manifest
 from engine.graphs import read_graph
 from livetoon.errors import EngineError
 
@@ -62,3 +62,28 @@ def test_a_graph_that_is_cut_short(model):
     graph.write_bytes(graph.read_bytes()[:1000])
     with pytest.raises(EngineError, match=f"{graph}: not a graph that can be read"):
         read_graph(files, "fp32")
+
+
+def test_the_command_writes_one_file(exported, crops, tmp_path, capsys):
+    out = tmp_path / "kids.onnx"
+    options = ["--group", "kids", "--precision", "fp16", "--pictures", "--batch", "1"]
+    assert graphs.main([str(exported), str(out), *options]) == 0
+    assert "kids, fp16" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(out)
+    assert [(each.name, each.shape, each.type) for each in (*session.get_inputs(), *session.get_outputs())] == [
+        ("crop", [1, 64, 64, 3], "tensor(uint8)"),
+        ("rgba", [1, 64, 64, 4], "tensor(uint8)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--batch", "0"], 2, "--batch 0: expected 1 or more"),
+        (["--group", "giants"], 2, "has no group 'giants': expected one of adults, kids"),
+    ],
+)
+def test_the_command_used_wrongly(exported, tmp_path, capsys, options, code, message):
+    assert graphs.main([str(exported), str(tmp_path / "out.onnx"), *options]) == code
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
