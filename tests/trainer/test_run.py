@@ -14,6 +14,7 @@ import cv2
 import pytest
 from safetensors.torch import load_file
 
+from livetoon import lock as files_lock
 from livetoon.errors import TrainingError
 from trainer import checkpoint, lock, loop, run
 from trainer.live_step import Trainer
@@ -220,16 +221,16 @@ def test_the_lock_holds_on_windows_too(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0))
     importlib.reload(loop)
-    windows = importlib.reload(lock)
+    importlib.reload(files_lock)
     try:
         refused = pytest.raises(TrainingError, match="another run writes there")
-        with windows.alone(tmp_path), refused, windows.alone(tmp_path):
+        with lock.alone(tmp_path), refused, lock.alone(tmp_path):
             pass
-        with windows.alone(tmp_path):
+        with lock.alone(tmp_path):
             pass
     finally:
         monkeypatch.undo()
-        importlib.reload(lock)
+        importlib.reload(files_lock)
 
 
 def test_a_picture_that_cannot_be_read_is_named(pairs, tmp_path, capsys):
