@@ -81,8 +81,8 @@ def contenders(name: str, folder: Path, network: nn.Module, crop: np.ndarray) ->
     kind = network.network_name
     found = [Contender(name, kind, "pytorch eager", "fp32", torch.get_num_threads(), eager, eager_infer)]
     stored = manifest.read(folder).precisions
-    for backend in backends.installed():
-        for precision in backends.candidates(backend)[0].precisions(stored):
+    for backend, precisions in backends.usable(stored).items():
+        for precision in precisions:
             for threads in sorted({1, machine.cores()}):
                 runner = open_runner(folder, group, backend, precision, threads)
                 found.append(Contender(name, kind, backend, precision, threads, _call(runner, crop), runner.infer))

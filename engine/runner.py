@@ -3,26 +3,33 @@
 crops (N, S, S, 3) uint8 RGB -> runner -> pictures (N, S, S, 4) uint8 RGBA
 """
 
+import contextlib
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from engine import backends, manifest
-from engine.cache import Cache
+from engine.backends import LATENCY, MODES, UNUSABLE, Options
+from engine.cache import cache_of
 from engine.from_run import playable
+from engine.manifest import Manifest
 from livetoon.errors import EngineError, UsageError
-from livetoon.files import user_folder
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunnerSpec:
-    """What a runner runs, and where. size: side S of a crop in px; precision: of the arithmetic."""
+    """What a runner runs, and where.
+
+    size: side S of a crop in px. precision: as it was asked for. arithmetic: what most of it is really computed in,
+    "f32", "f16", "bf16" or "int8".
+    """
 
     name: str
     network: str
@@ -32,10 +39,12 @@ class RunnerSpec:
     backend: str
     device: str
     threads: int
+    arithmetic: str
 
 
 class Runner(Protocol):
-    """One group of one model, ready to run. May be called from several threads; they wait for each other."""
+    """One group of one model, ready to run. May be called from several threads: for throughput they share the streams,
+    for latency they wait for each other."""
 
     spec: RunnerSpec
 
@@ -54,19 +63,21 @@ class Runner(Protocol):
 class CheckedRunner:
     """What every backend's runner shares: inputs checked, one call at a time, colours back in [-1, 1].
 
-    A backend implements `_pictures` and `_rgba` for inputs that are right, contiguous and not empty.
+    A backend implements `_pictures` and `_rgba` for inputs that are right, contiguous and not empty. at_once: whether
+    several threads may be in `_pictures`.
     """
 
-    def __init__(self, spec: RunnerSpec):
+    def __init__(self, spec: RunnerSpec, at_once: bool = False):
         self.spec = spec
         self._lock = threading.Lock()
+        self._turn = contextlib.nullcontext() if at_once else self._lock
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         side = self.spec.size
         _check(self.spec, crops, np.uint8, (side, side, 3))
         if len(crops) == 0:
             return np.empty((0, side, side, 4), np.uint8)
-        with self._lock:
+        with self._turn:
             return self._pictures(np.ascontiguousarray(crops))
 
     def infer(self, x: np.ndarray) -> np.ndarray:
@@ -92,39 +103,66 @@ def open_runner(
     backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    batches: Sequence[int] = (1,),
+    mode: str = LATENCY,
 ) -> Runner:
     """Open `group` (None: the basic one) of `model`: a name in the zoo, a model folder, or a training run, of which
     the newest checkpoint is exported first (from_run.py).
 
-    backend: "auto" takes the first that is installed, OpenVINO before ONNX Runtime. precision: "auto" takes the
-    fastest that this machine has and the model was made for. threads: None takes the fewest that are quick enough,
-    measured once.
-    UsageError for a name that does not exist, ModelError for files that are missing or altered, EngineError when
-    no backend can run the model. Compiled engines are kept in the user's cache folder.
+    backend: "auto" takes the first that can be used, an NVIDIA card's before OpenVINO and that before ONNX Runtime.
+    precision: "auto" takes the fastest that this machine has and the model was made for. threads: None takes the
+    fewest that are quick enough, measured once. batches: sizes that engines are compiled for; any number of crops is
+    cut into the largest that fit, the last one padded. mode: "latency", one crop as soon as possible, or "throughput",
+    as many crops a second as possible.
+    UsageError for an option that cannot be, ModelError for files that are missing or altered, EngineError when no
+    backend can run the model. Compiled engines are kept in the model folder's `engines`, where there is one, or in the
+    user's cache folder.
     """
     files = manifest.open_files(playable(model), group)
-    cache = Cache(user_folder())
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads {threads}: expected 1 or more")
-    reasons = []
+    options = _options(files.manifest, threads, batches, mode)
+    unusable, without = [], []
     for candidate in backends.candidates(backend):
+        name = candidate.backend_name
         try:
             precisions = candidate.precisions(files.manifest.precisions)
-        except (ImportError, OSError) as error:
-            log.warning("%s cannot be loaded: %s", candidate.backend_name, error)
-            reasons.append(f"{candidate.backend_name} cannot be loaded: {error}")
+        except UNUSABLE as error:
+            log.debug("%s cannot be used: %s", name, error)
+            unusable.append(f"{name} cannot be used: {error}")
             continue
         if precision not in ("auto", *precisions):
-            raise UsageError(
-                f"precision {precision!r}: {candidate.backend_name} on this machine runs model "
-                f"{files.manifest.name} in {', '.join(precisions)}; choose one of these or auto"
-            )
-        runner = candidate(files, precisions[0] if precision == "auto" else precision, threads, cache)
+            without.append(f"{name} in {', '.join(precisions)}")
+            continue
+        chosen = precisions[0] if precision == "auto" else precision
+        runner = candidate(files, chosen, options, cache_of(files.folder))
         log.debug("opened %s", runner.spec)
         return runner
+    if without:
+        raise UsageError(
+            f"precision {precision!r}: model {files.manifest.name} is run on this machine by {', by '.join(without)}; "
+            "choose one of these or auto"
+        )
+    if backend != "auto":
+        raise EngineError(unusable[0])
     raise EngineError(
-        f"no backend can be used ({'; '.join(reasons) or 'none is installed'}): pip install openvino or onnxruntime"
+        f"no backend can be used ({'; '.join(unusable) or 'none is installed'}): pip install openvino or onnxruntime"
     )
+
+
+def _options(described: Manifest, threads: int | None, batches: Sequence[int], mode: str) -> Options:
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads {threads}: expected 1 or more")
+    if mode not in MODES:
+        raise UsageError(f"mode {mode!r}: expected {' or '.join(MODES)}")
+    if not batches or any(type(batch) is not int or batch < 1 for batch in batches):
+        raise UsageError(f"batches {batches!r}: expected whole numbers from 1 up, as (1, 4)")
+    chosen = tuple(sorted(set(batches)))
+    fixed = described.batch
+    if fixed is not None and chosen not in ((1,), (fixed,)):
+        raise UsageError(
+            f"batches {batches!r}: model {described.name} was exported for {fixed} crops a call and takes no other "
+            "number; export it without --batch"
+        )
+    return Options(threads, chosen if fixed is None else (fixed,), mode)
 
 
 def _check(spec: RunnerSpec, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:

@@ -1,12 +1,14 @@
-"""How many threads a runner takes: the fewest that are quick enough, measured once and remembered.
+"""How many threads a runner takes, measured once and remembered.
 
 Live video shares its cores with a browser and two codecs. There one thread that takes 16 ms leaves more frames
-a second than two that take 10: the second core is not idle.
+a second than two that take 10: the second core is not idle. So for latency: the fewest that are quick enough. For
+throughput: as many as pay.
 """
 
 import time
 from collections.abc import Callable, Mapping
 
+from engine.backends import THROUGHPUT
 from engine.cache import Cache
 from engine.machine import cores
 
@@ -15,24 +17,35 @@ CANDIDATES = (1, 2, 4)
 WARM_UP, TIMED = 3, 6  # calls; the fastest counts, so that a busy moment does not decide
 
 
-def choose(milliseconds: Callable[[int], float], cache: Cache, slot: str, fields: Mapping[str, object]) -> int:
-    """The first of 1, 2, 4 threads (no more than there are cores) whose `milliseconds(threads)` are enough.
+def choose(
+    milliseconds: Callable[[int], float], cache: Cache, slot: str, fields: Mapping[str, object], mode: str
+) -> int:
+    """Of 1, 2, 4 threads (no more than there are cores) the first whose `milliseconds(threads)` are enough.
 
-    When none is: the fastest. Remembered in `cache` under `slot` for these `fields`.
+    When none is: the fastest. For throughput the faster of all cores and half of them, of which two are often one.
+    milliseconds: of one crop. Remembered in `cache` under `slot` for these `fields`.
     """
     fields = {**fields, "cores": cores(), "enough_ms": ENOUGH_MS}
     if known := cache.load(slot, fields):
         return int(known)
-    took = {}
-    for threads in CANDIDATES:
-        if threads > cores():
-            break
-        took[threads] = milliseconds(threads)
-        if took[threads] <= ENOUGH_MS:
-            break
-    chosen = min(took, key=took.__getitem__)
-    cache.store(slot, fields, str(chosen).encode())
+    with cache.lock(slot) as waited:
+        if waited and (known := cache.load(slot, fields)):
+            return int(known)
+        chosen = _fastest(milliseconds, mode)
+        cache.store(slot, fields, str(chosen).encode())
     return chosen
+
+
+def _fastest(milliseconds: Callable[[int], float], mode: str) -> int:
+    all_cores = cores()
+    for_all = mode == THROUGHPUT
+    candidates = sorted({max(1, all_cores // 2), all_cores}) if for_all else [n for n in CANDIDATES if n <= all_cores]
+    took = {}
+    for threads in candidates:
+        took[threads] = milliseconds(threads)
+        if took[threads] <= ENOUGH_MS and not for_all:
+            break
+    return min(took, key=took.__getitem__)
 
 
 def fastest_ms(call: Callable, *arguments: object) -> float:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine import machine
+from engine import batches, machine
 from engine import threads as thread_choice
-from engine.backends import backend
+from engine.backends import Options, backend, fields_of, slot
 from engine.cache import Cache
 from engine.manifest import WEIGHTS, ModelFiles
 from engine.runner import CheckedRunner, RunnerSpec
@@ -17,8 +17,10 @@ from livetoon.errors import EngineError
 if TYPE_CHECKING:
     import onnxruntime
 
+NAME = "onnxruntime"
 
-@backend("onnxruntime", library="onnxruntime", rank=1)
+
+@backend(NAME, library="onnxruntime", rank=1)
 class ONNXRuntimeRunner(CheckedRunner):
     """Only the thread choice is cached: a session opens in 0.05 s.
 
@@ -32,28 +34,27 @@ class ONNXRuntimeRunner(CheckedRunner):
 
         return ("fp32",)
 
-    def __init__(self, files: ModelFiles, precision: str, threads: int | None, cache: Cache):
-        import onnxruntime
+    @staticmethod
+    def engine_keys(files: ModelFiles, precision: str, options: Options) -> dict[str, dict[str, object]]:
+        return {}
 
+    def __init__(self, files: ModelFiles, precision: str, options: Options, cache: Cache):
         described = files.manifest
-        size = described.size
         graph = files.graph(precision)
-        device = machine.processor()
-        self._batch = described.batch or 1  # on a processor four calls take no longer than one call with four crops
-        if threads is None:
-            blank = {"crop": np.zeros((self._batch, 3, size, size), np.float32)}
-            threads = thread_choice.choose(
-                lambda count: thread_choice.fastest_ms(_session(graph, count).run, None, blank),
-                cache,
-                f"{described.name}-onnxruntime-{precision}-{files.place}-threads",
-                {
-                    "digest": described.files[WEIGHTS],  # one choice for all groups
-                    "backend": f"onnxruntime {onnxruntime.__version__}",
-                    "device": device,
-                },
-            )
+        self._batches = options.batches
+        threads = options.threads or _measured_threads(files, precision, options, cache)
         super().__init__(
-            RunnerSpec(described.name, described.network, files.group, size, precision, "onnxruntime", device, threads)
+            RunnerSpec(
+                name=described.name,
+                network=described.network,
+                group=files.group,
+                size=described.size,
+                precision=precision,
+                backend=NAME,
+                device=machine.processor(),
+                threads=threads,
+                arithmetic="f32",
+            )
         )
         self._session = _session(graph, threads)
 
@@ -67,13 +68,32 @@ class ONNXRuntimeRunner(CheckedRunner):
         return np.ascontiguousarray(rgba.astype(np.uint8).transpose(0, 2, 3, 1))
 
     def _rgba(self, x: np.ndarray) -> np.ndarray:
-        missing = -len(x) % self._batch
-        padded = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
-        runs = [
-            self._session.run(["rgba"], {"crop": padded[start : start + self._batch]})[0]
-            for start in range(0, len(padded), self._batch)
-        ]
-        return (runs[0] if len(runs) == 1 else np.concatenate(runs))[: len(x)]
+        rgba = np.empty((len(x), 4, *x.shape[2:]), np.float32)
+        batches.fill(rgba, x, self._batches, lambda rows: self._session.run(["rgba"], {"crop": rows})[0])
+        return rgba
+
+
+def _measured_threads(files: ModelFiles, precision: str, options: Options, cache: Cache) -> int:
+    """One choice for all groups of a model."""
+    import onnxruntime
+
+    count, size = options.batches[0], files.manifest.size
+    blank = {"crop": np.zeros((count, 3, size, size), np.float32)}
+
+    def milliseconds(threads: int) -> float:
+        run = _session(files.graph(precision), threads).run
+        return thread_choice.fastest_ms(run, None, blank) / count
+
+    sizes = ".".join(map(str, options.batches))
+    fields = {
+        **fields_of(files, precision, options.mode),
+        "digest": files.manifest.files[WEIGHTS],
+        "backend": f"{NAME} {onnxruntime.__version__}",
+        "device": machine.processor(),
+        "batches": options.batches,
+    }
+    name = slot(files, NAME, precision, options.mode, f"batch{sizes}", "threads")
+    return thread_choice.choose(milliseconds, cache, name, fields, options.mode)
 
 
 def _session(graph: Path, threads: int) -> "onnxruntime.InferenceSession":
