@@ -40,7 +40,7 @@ def read_graph(
         raise EngineError(f"precision {precision!r}: a graph is written in fp32, fp16 or int8")
     if precision == "int8" and "int8" not in files.manifest.precisions:
         raise EngineError(
-            f"model {files.manifest.name} was not calibrated: use python -m engine.build --precision int8 --calibration "
+            f"model {files.manifest.name} was not calibrated: python -m engine.build --precision int8 --calibration "
             "DIR, or engine.export with --int8 DIR"
         )
     path = files.graph(precision)
