@@ -6,6 +6,7 @@ Both give boxes around the face from brow to chin and five points in the order o
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -69,13 +70,13 @@ class BlazeFace(Detector):
     []
     """
 
-    def __init__(self, reach: str = "short", threshold: float = 0.45):
+    def __init__(self, reach: str = "short", threshold: float = 0.45, models: Path = weights.FOLDER):
         super().__init__()
         name, self._side, strides = {
             "short": ("face_detection_short_range.tflite", 128, (8, 8, 16, 16, 16, 16, 16, 16)),
             "full": ("face_detection_full_range_sparse.tflite", 192, (4,)),
         }[reach]
-        self._net = open_net(weights.path(name))
+        self._net = open_net(weights.path(name, models))
         self._anchors = _blaze_anchors(self._side, strides)
         self._logit = math.log(threshold / (1 - threshold))
         self._canvas = np.zeros((1, self._side, self._side, 3), np.float32)
@@ -114,9 +115,9 @@ class RetinaFace(Detector):
 
     LONG, SHORT = 320, 256
 
-    def __init__(self, threshold: float = 0.4):
+    def __init__(self, threshold: float = 0.4, models: Path = weights.FOLDER):
         super().__init__()
-        self._path = weights.path("retinaface_mobilenet025.onnx")
+        self._path = weights.path("retinaface_mobilenet025.onnx", models)
         self._threshold = threshold
         self._forms: dict[tuple[int, int], tuple] = {}
         self._form(self.SHORT, self.LONG)

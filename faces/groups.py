@@ -8,6 +8,7 @@ that is none of these four, is never chosen by itself; the first group stands in
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -51,8 +52,8 @@ class Looker:
     True
     """
 
-    def __init__(self):
-        self._net = open_net(weights.path("age_sex.onnx"))
+    def __init__(self, models: Path = weights.FOLDER):
+        self._net = open_net(weights.path("age_sex.onnx", models))
 
     def __call__(self, crop: np.ndarray) -> Look:
         """crop: (256, 256, 3) uint8 RGB, aligned -> what one look says. About 1 ms."""

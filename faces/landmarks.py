@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,8 +45,8 @@ class FaceMesh:
     ((468, 3), True)
     """
 
-    def __init__(self):
-        self._net = open_net(weights.path("face_landmark.tflite"))
+    def __init__(self, models: Path = weights.FOLDER):
+        self._net = open_net(weights.path("face_landmark.tflite", models))
 
     def __call__(
         self, frame: np.ndarray, eyes: np.ndarray, centre: tuple[float, float], side: float

@@ -10,9 +10,11 @@ fitted, or is one too many to draw, is still reported so that the caller hides i
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from faces import weights
 from faces.detect import BlazeFace, Detection, RetinaFace, Search, overlap
 from faces.face import Face
 from faces.landmarks import FaceMesh, Mesh, five, pose, square
@@ -233,12 +235,17 @@ class Tracker:
 
 
 class Finders:
-    """The three networks; several trackers may share them when they are called in turn."""
+    """The three networks; several trackers may share them when they are called in turn. models: where they lie."""
 
-    def __init__(self, near: BlazeFace | None = None, wide: "RetinaFace | BlazeFace | None" = None):
-        self.near = near or BlazeFace()
-        self.wide = wide or RetinaFace()
-        self.fit = FaceMesh()
+    def __init__(
+        self,
+        near: BlazeFace | None = None,
+        wide: "RetinaFace | BlazeFace | None" = None,
+        models: Path = weights.FOLDER,
+    ):
+        self.near = near or BlazeFace(models=models)
+        self.wide = wide or RetinaFace(models=models)
+        self.fit = FaceMesh(models)
 
     def follow(self, frame: np.ndarray, before: Mesh, shift: np.ndarray) -> Mesh:
         """The mesh from the one of the frame before, moved by `shift` (2,) px."""
