@@ -37,7 +37,10 @@ def arguments() -> argparse.ArgumentParser:
     web.add_argument("--self-signed", action="store_true",
                      help="https with a certificate made at this start: for phones on the same network")
     drawing = made.add_argument_group("drawing")
-    drawing.add_argument("--model", default="live",
+    drawing.add_argument("--bundle", type=Path, metavar="DIR",
+                         help="what `python -m engine.bundle` made: model, engines and face models come from there, "
+                         "checked against their hashes; nothing is written to it")
+    drawing.add_argument("--model",
                          help="a model that came with livetoon, a model folder, or a training run, also while it still "
                          "learns: its newest checkpoint is exported at start (live)")
     drawing.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
@@ -69,7 +72,7 @@ def _command(options: argparse.Namespace) -> int:
     import cv2
 
     from streamer import server
-    from streamer.opening import defaults_of, generator_ms, open_runners, pipeline_maker, places
+    from streamer.opening import chosen, defaults_of, generator_ms, open_runners, pipeline_maker, places
     from streamer.pipeline import Settings
     from streamer.session import Transport, ice_server
     from streamer.tuning import tuned
@@ -84,7 +87,8 @@ def _command(options: argparse.Namespace) -> int:
     names = _names(options)
     tls = _tls(options, names)
     sockets = server.listen(options.host, options.port)
-    runners = open_runners(options.model, options.backend, options.precision)
+    opened = chosen(options.bundle, options.model or "live", options.backend, options.precision)
+    runners = open_runners(opened.model, opened.backend, opened.precision)
     spec = next(iter(runners.values())).spec
     log.info("%s: %s by %s on %s, %d thread(s)", spec.name, spec.precision, spec.backend, spec.device, spec.threads)
     most = options.max_visitors or places(generator_ms(next(iter(runners.values()))), os.cpu_count() or 1)
@@ -97,7 +101,7 @@ def _command(options: argparse.Namespace) -> int:
     }
 
     async def run() -> None:
-        make = pipeline_maker(runners, options.max_faces)
+        make = pipeline_maker(runners, options.max_faces, opened.faces)
         visitors = Visitors(make, Settings(), list(runners), transport, most)
         await visitors.prepare()
         app = server.application(visitors, about, names)
@@ -118,6 +122,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--bitrate {options.bitrate:g} --max-bitrate {options.max_bitrate:g}: from 0.1 to 50, the first not above."
         )
+    if options.bundle and options.model:
+        raise UsageError("--bundle and --model: choose one of them; a bundle brings its model.")
     if options.key and not options.cert:
         raise UsageError("--key: give the certificate too, with --cert.")
     if options.cert and options.self_signed:

@@ -1,22 +1,51 @@
 """From a model's name to pipelines: what the server and `convert` open before they begin."""
 
+import logging
+import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine import manifest
+from engine.bundle_manifest import open_bundle
 from engine.from_run import playable
 from engine.runner import Runner, open_runner
+from faces import weights
+from faces.groups import Looker
+from faces.track import Finders
 from streamer.media import Process
 from streamer.pipeline import Pipeline
+
+log = logging.getLogger("livetoon.server")
 
 WARM_UP_CALLS = 3
 TIMED_CALLS = 5
 
 
-def open_runners(model: str, backend: str = "auto", precision: str = "auto") -> dict[str, Runner]:
+@dataclass(frozen=True)
+class Chosen:
+    """What is opened: the model and how it is run, as open_runner takes them, and the folder of the face models."""
+
+    model: str | os.PathLike
+    backend: str
+    precision: str
+    faces: Path = weights.FOLDER
+
+
+def chosen(bundle: Path | None, model: str, backend: str, precision: str) -> Chosen:
+    """What `bundle` brings, or `model` itself without one. ModelError for a bundle that is not whole."""
+    if bundle is None:
+        return Chosen(model, backend, precision)
+    opened = open_bundle(bundle)
+    log.info("bundle %s: livetoon %s for %s", bundle, opened.manifest.livetoon, opened.manifest.platform)
+    return Chosen(*opened.opening(backend, precision), opened.faces)
+
+
+def open_runners(model: str | os.PathLike, backend: str = "auto", precision: str = "auto") -> dict[str, Runner]:
     """Group -> runner for every group of `model`, the basic one first; all of the same checkpoint where it is a run.
 
     ModelError for files that are missing or altered, EngineError or UsageError for a backend that cannot be had.
@@ -26,17 +55,19 @@ def open_runners(model: str, backend: str = "auto", precision: str = "auto") -> 
     return {group: open_runner(folder, group, backend, precision) for group in groups}
 
 
-def pipeline_of(runners: Mapping[str, Runner], max_faces: int) -> Pipeline:
-    """A pipeline that crops as large as the runners' model wants."""
+def pipeline_of(runners: Mapping[str, Runner], max_faces: int, faces: Path = weights.FOLDER) -> Pipeline:
+    """A pipeline that crops as large as the runners' model wants; its face models lie in `faces`."""
     size = next(iter(runners.values())).spec.size
-    return Pipeline(runners, list(runners), max_faces=max_faces, size=size)
+    return Pipeline(runners, list(runners), max_faces, Finders(models=faces), Looker(faces), size)
 
 
-def pipeline_maker(runners: Mapping[str, Runner], max_faces: int) -> Callable[[], Process]:
+def pipeline_maker(
+    runners: Mapping[str, Runner], max_faces: int, faces: Path = weights.FOLDER
+) -> Callable[[], Process]:
     """Makes one pipeline per visitor; the pipelines share the runners."""
 
     def make() -> Process:
-        pipeline = pipeline_of(runners, max_faces)
+        pipeline = pipeline_of(runners, max_faces, faces)
         # The search compiles itself for lying and for upright frames: 0.3 s each that nobody should wait for.
         for shape in ((480, 640, 3), (640, 480, 3)):
             pipeline.process(np.zeros(shape, np.uint8), 0.0)
