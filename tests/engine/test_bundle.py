@@ -41,17 +41,20 @@ def main():
         print(f"livetoon is at http://127.0.0.1:{server.server_port}", flush=True)
         server.serve_forever()
 """
-# Nothing but this machine can be reached, torch and the commands that download are not there.
+# No name but this machine's is looked up, no other address reached, and torch is not there.
 GUARD = """
 import socket, sys
 sys.modules["torch"] = None
-connect = socket.socket.connect
-def guarded(self, address):
-    if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1")):
-        print("NETWORK", address, flush=True)
-        raise OSError("no network")
-    return connect(self, address)
-socket.socket.connect = guarded
+connect, look_up = socket.socket.connect, socket.getaddrinfo
+def refuse(what):
+    print("NETWORK", what, flush=True)
+    raise OSError("no network")
+def guarded_connect(self, address):
+    here = self.family == socket.AF_UNIX or str(address[0]).startswith(("127.", "::1"))
+    return connect(self, address) if here else refuse(address)
+def guarded_look_up(host, *rest, **more):
+    return look_up(host, *rest, **more) if host in ("localhost", "127.0.0.1", "::1") else refuse(host)
+socket.socket.connect, socket.getaddrinfo = guarded_connect, guarded_look_up
 """
 
 
@@ -204,14 +207,17 @@ def test_it_serves_from_the_bundle_alone_without_network_torch_or_a_place_to_wri
         shutil.copytree(ROOT / room, code / room, ignore=bare)
     (code / "sitecustomize.py").write_text(GUARD)
     before, cache = listing(bundled), tmp_path / "cache"
-    environment = {**os.environ, "PYTHONPATH": str(code), "LIVETOON_CACHE": str(cache)}
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(code), "LIVETOON_CACHE": str(cache), "HOME": str(home)}
+    environment.pop("CI", None)  # where it is set some libraries ask nobody
     command = [sys.executable, "-P", "-m", "streamer", "--bundle", str(bundled), "--port", "0"]
     with served(command, environment, tmp_path) as (address, said):
         page = urllib.request.urlopen(address, timeout=10).read()
         about = json.load(urllib.request.urlopen(f"{address}/about", timeout=10))
     assert b"<html" in page and about["groups"] == list(manifest.read(bundled / "model").groups)
     assert not any("NETWORK" in line or "compiled here" in line or "made anew" in line for line in said)
-    assert listing(bundled) == before and not cache.exists()
+    assert listing(bundled) == before and not cache.exists() and not list(home.iterdir())
     command = [sys.executable, "-P", "-m", "streamer", "--port", "0"]
     without = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert "models that came with livetoon (none)" in without.stderr  # else the bundle was not what it ran from
