@@ -41,6 +41,9 @@ class Device:
         """
         return f"sm{self.capability[0]}{self.capability[1]}"
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.target})"
+
 
 @functools.cache
 def runtime() -> ModuleType:
@@ -61,10 +64,10 @@ def device() -> Device:
     status, count = cuda.cudaGetDeviceCount()
     if status == cuda.cudaError_t.cudaErrorInsufficientDriver:
         raise EngineError(f"the NVIDIA driver knows CUDA {version} only, update it")
-    if status == cuda.cudaError_t.cudaErrorNoDevice or not count:
-        raise EngineError("the NVIDIA driver finds no GPU")
-    if status != cuda.cudaError_t.cudaSuccess:
+    if status not in (cuda.cudaError_t.cudaSuccess, cuda.cudaError_t.cudaErrorNoDevice):
         raise EngineError(f"the NVIDIA driver does not answer: {_words(status)}")
+    if not count:  # None with cudaErrorNoDevice
+        raise EngineError("the NVIDIA driver finds no GPU")
     properties = call("cudaGetDeviceProperties", 0)
     name = properties.name.split(b"\0")[0].decode(errors="replace")
     return Device(name, (properties.major, properties.minor), version)

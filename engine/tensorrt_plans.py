@@ -87,7 +87,7 @@ def build_plan(
     is free, each gets a profile in which it is fixed. report: called with a line at most once a second. timing: how
     long each kernel took in earlier builds, for TensorRT only, brought up to date in place (TensorRT for RTX asks for a
     GPU when it is given any).
-    EngineError, with TensorRT's own words, for a graph that cannot be read or compiled. Ctrl-C ends it at the next step.
+    EngineError, with TensorRT's own words, for a graph that cannot be read or compiled. Ctrl-C stops it soon.
     """
     trt = library(package)
     monitor = _monitor(trt, report)

@@ -10,12 +10,13 @@ replayed from then on: copy in, run, copy out in one call of the driver.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 
 from engine import cuda, tensorrt_plans
+from engine.batches import cut
 from livetoon.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -39,12 +40,15 @@ Array = np.ndarray | cuda.View
 class Plan:
     """A plan that this GPU runs; EngineError says why it does not.
 
-    batches: sizes that it was compiled for. runtime_cache: what TensorRT for RTX compiled for this GPU in an earlier
-    process, as `compiled()` gave it. recording: whether work is replayed as CUDA graphs; may be set at any time.
+    batches: sizes that it was compiled for. compiled: what TensorRT for RTX compiled for this GPU in an earlier process
+    and gave to `keep`. recording: whether work is replayed as CUDA graphs; may be set at any time.
     """
 
-    def __init__(self, trt: ModuleType, plan: bytes, runtime_cache: bytes | None = None):
+    def __init__(
+        self, trt: ModuleType, plan: bytes, compiled: bytes | None = None, keep: Callable[[bytes], None] | None = None
+    ):
         self.recording = True
+        self._kept, self._keep = compiled, keep
         self._logger = tensorrt_plans.messages(trt)
         self._runtime = trt.Runtime(self._logger)
         _check_validity(trt, self._runtime, plan)
@@ -68,7 +72,7 @@ class Plan:
         )
         self._engine = engine
         self._making = threading.Lock()  # contexts of an engine are made one at a time
-        self._runtime_config, self._runtime_cache = _shared_cache(trt, engine, runtime_cache)
+        self._runtime_config, self._runtime_cache = _shared_cache(trt, engine, compiled)
 
     def context(self, batch: int, stream: cuda.Stream):
         """A TensorRT context for `batch` crops a run."""
@@ -89,9 +93,14 @@ class Plan:
         if not bound or not context.execute_async_v3(stream.handle):
             raise EngineError(f"the plan cannot be run: {self._said()}")
 
-    def compiled(self) -> bytes | None:
-        """What TensorRT for RTX has compiled for this GPU so far; None for TensorRT, whose plans hold all."""
-        return None if self._runtime_cache is None else bytes(self._runtime_cache.serialize())
+    def keep_compiled(self) -> None:
+        """Give to `keep` what was compiled for this GPU since; TensorRT's plans hold all."""
+        if self._runtime_cache is None or self._keep is None:
+            return
+        compiled = bytes(self._runtime_cache.serialize())
+        if compiled != self._kept:
+            self._keep(compiled)
+        self._kept = compiled
 
     def _said(self) -> str:
         return tensorrt_plans.sentence(self._logger.errors)
@@ -137,9 +146,12 @@ class Worker:
         """
         start = 0
         for batch in cut(len(crops), self._plan.batches):
-            if batch not in self._lanes:
+            is_new = batch not in self._lanes
+            if is_new:
                 self._lanes[batch] = Lane(self._plan, batch, self._stream)
             self._lanes[batch].run(crops[start : start + batch], pictures[start : start + batch])
+            if is_new:
+                self._plan.keep_compiled()
             start += batch
 
 
@@ -207,17 +219,3 @@ class Lane:
         self._plan.queue(self._context, crop, rgba, self._stream)
         if staged_out:
             self._stream.copy(self._staged[RGBA].pointer, rgba, self._here[RGBA].nbytes)
-
-
-def cut(count: int, batches: Sequence[int]) -> list[int]:
-    """Batches that `count` crops are run in: the largest that fit; what is left over is padded.
-
-    >>> cut(7, (1, 4)), cut(7, (2, 4)), cut(3, (8,))
-    ([4, 1, 1, 1], [4, 2, 2], [8])
-    """
-    parts = []
-    while count > 0:
-        fitting = [batch for batch in batches if batch <= count]
-        parts.append(max(fitting, default=min(batches)))
-        count -= parts[-1]
-    return parts

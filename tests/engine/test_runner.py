@@ -228,7 +228,7 @@ def test_auto_goes_on_when_a_library_cannot_be_loaded(exported, tmp_path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     monkeypatch.setattr(inference, "_core", inference._core.__wrapped__)  # as where it was not loaded before
-    assert backends.candidates("auto")[0].backend_name == "openvino"
+    assert "openvino" in backends.installed()
     with caplog.at_level(logging.DEBUG, "engine.runner"):
         assert open_runner(exported).spec.backend == "onnxruntime"
     assert "openvino cannot be used: libtbb" in caplog.text
@@ -246,7 +246,7 @@ def test_auto_goes_on_when_a_backend_finds_no_device(exported, monkeypatch):
         open_runner(exported, backend="openvino")
     for each in backends.candidates("auto"):
         monkeypatch.setattr(each, "precisions", staticmethod(refused))
-    with pytest.raises(EngineError, match=r"no backend can be used \(openvino cannot .*; onnxruntime cannot .*\): pip"):
+    with pytest.raises(EngineError, match=r"no backend can be used \(.*openvino cannot .*; onnxruntime cannot .*\): "):
         open_runner(exported)
 
 

@@ -10,7 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engine import manifest, tensorrt_plans
+from engine.cache import Cache
 from engine.graphs import read_graph
+from engine.tensorrt_engines import build_ahead
 from engine.tensorrt_plans import build_plan, check_targets
 from livetoon.errors import EngineError, UsageError
 
@@ -52,11 +54,14 @@ def one_convolution(activation: np.ndarray, linear: bool = False) -> onnx.ModelP
     ("precision", "targets"),
     [("fp32", RTX_30_40_50), ("fp16", RTX_30_40_50), ("int8", RTX_30_40_50), ("fp16", ["sm75"])],
 )
-def test_the_model_that_comes_with_livetoon_is_built_for_all_cards_and_twice_alike(group, precision, targets):
-    model = live(precision, group)
-    plan = build_plan(model, targets)
-    assert len(plan) > sum(np.prod(value.dims) for value in model.graph.initializer)  # a byte a weight at least
-    assert build_plan(model.SerializeToString(), targets) == plan
+def test_the_model_that_comes_with_livetoon_is_built_for_all_cards_and_twice_alike(group, precision, targets, tmp_path):
+    files = manifest.open_files("live", group)
+    plans = []
+    for folder in ("first", "second"):
+        cache = Cache(tmp_path / folder)
+        plans.append(cache.load(*build_ahead(files, precision, targets, (1,), cache)))
+    assert len(plans[0]) > sum(value.ByteSize() for value in live(precision, group).graph.initializer) / 4
+    assert plans[0] == plans[1]
 
 
 def test_a_plan_depends_on_graph_targets_and_batches():
