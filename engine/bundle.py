@@ -27,7 +27,7 @@ from engine.backends.openvino import X86
 from engine.bundle_manifest import ENGINES, FACES, MODEL, WHEELS, BundleManifest
 from engine.bundle_notes import CARD
 from engine.bundle_target import MACHINES, PYTHONS, RUN_ON, Target, this_platform, this_python
-from engine.bundle_wheels import ROOT, Wheel
+from engine.bundle_wheels import Wheel
 from engine.from_run import playable
 from faces import weights
 from livetoon import __version__, cli
@@ -227,9 +227,8 @@ def _wheels(wanted: Wanted, folder: Path, temporary: Path, progress: Progress) -
     folder.mkdir()
     work = temporary / "work"
     if wanted.wheels is None:
-        constraints = ROOT / "constraints.txt"
         source: bundle_wheels.Source = bundle_wheels.Index(
-            wanted.target, constraints if constraints.is_file() else None, work, progress.line, progress.passing
+            wanted.target, bundle_wheels.pins(), work, progress.line, progress.passing
         )
         given = None
     else:

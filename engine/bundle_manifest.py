@@ -87,7 +87,7 @@ class Bundle:
             return own, backend, precision
         if not (reason := self._unfit(backend, precision)):
             return own, str(engines["backend"]), str(engines["precision"])
-        log.info("the bundle's engines are %s: compiled here once, which takes some seconds", reason)
+        log.info("the bundle's engines are %s: those of this machine are taken, compiled at the first start", reason)
         try:
             return _copied(own, self._listed(f"{MODEL}/")), backend, precision
         except OSError as error:

@@ -20,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
@@ -149,20 +150,20 @@ def oldest_glibc(wheels: Sequence[Wheel], built: Sequence[str]) -> str | None:
 
 @dataclass
 class Index:
-    """The package index as this machine's pip is set up for it; versions as in `constraints`.
+    """The package index as this machine's pip is set up for it; versions as in `pins`, by name.
 
     temporary: where pip unpacks. report: told what is done; passing: told of each file, for a line that is overwritten.
     """
 
     target: Target
-    constraints: Path | None
+    pins: Mapping[str, SpecifierSet]
     temporary: Path
     report: Callable[[str], None]
     passing: Callable[[str], None]
     built: list[str] = field(default_factory=list)
 
     def fetch(self, requirements: Sequence[Requirement], folder: Path) -> None:
-        left = list(requirements)
+        left = [self._pinned(each) for each in requirements]
         without: list[Requirement] = []
         while left:
             self.report(f"wheels: {', '.join(each.name for each in left)}")
@@ -184,6 +185,11 @@ class Index:
         for each in without:
             self._build(each, folder)
 
+    def _pinned(self, requirement: Requirement) -> Requirement:
+        """As pip then names it when there is none; of a constraints file it would only say that it contradicts."""
+        pin = self.pins.get(canonicalize_name(requirement.name), SpecifierSet())
+        return Requirement(f"{requirement.name}{requirement.specifier & pin}")
+
     def _options(self) -> list[str]:
         options = ["--only-binary=:all:", "--implementation", "cp", "--python-version", self.target.python]
         return options + [word for tag in self.target.platform_tags for word in ("--platform", tag)]
@@ -196,8 +202,7 @@ class Index:
         self.built.append(canonicalize_name(requirement.name))
 
     def _pip(self, command: str, *words: str) -> subprocess.CompletedProcess:
-        limits = ["--constraint", str(self.constraints)] if self.constraints else []
-        done = run_pip([command, "--no-deps", *limits, *words], self.temporary, self.passing)
+        done = run_pip([command, "--no-deps", *words], self.temporary, self.passing)
         if done.returncode and UNREACHABLE.search(done.stderr):
             missed = _not_found(done.stderr) or "the wheels"
             raise DataError(
@@ -236,6 +241,14 @@ class Folder:
             and self.target.supports(wheel.path.name)
         ]
         return max(fitting, key=lambda wheel: wheel.version, default=None)
+
+
+def pins() -> dict[str, SpecifierSet]:
+    """The versions that livetoon was tested with, by name: constraints.txt of the checkout, where there is one."""
+    file = ROOT / "constraints.txt"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(each.name): each.specifier for each in found}
 
 
 def build_own(folder: Path, temporary: Path) -> None:

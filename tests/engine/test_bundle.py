@@ -1,5 +1,6 @@
 """The edge bundle: what is in it, that it runs from itself alone, and what is said when it cannot be made or opened."""
 
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tomllib
 import urllib.request
 import zipfile
@@ -216,7 +218,7 @@ def test_it_serves_from_the_bundle_alone_without_network_torch_or_a_place_to_wri
         page = urllib.request.urlopen(address, timeout=10).read()
         about = json.load(urllib.request.urlopen(f"{address}/about", timeout=10))
     assert b"<html" in page and about["groups"] == list(manifest.read(bundled / "model").groups)
-    assert not any("NETWORK" in line or "compiled here" in line or "made anew" in line for line in said)
+    assert not any("NETWORK" in line or "compiled at the first start" in line or "made anew" in line for line in said)
     assert listing(bundled) == before and not cache.exists() and not list(home.iterdir())
     command = [sys.executable, "-P", "-m", "streamer", "--port", "0"]
     without = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
@@ -299,7 +301,7 @@ def test_engines_that_do_not_fit_are_left_aside_and_made_in_the_cache(bundled, o
     before = listing(bundled)
     opened = bundle_manifest.open_bundle(bundled)
     folder, _, precision = opened.opening("auto", asked)
-    assert folder.is_relative_to(own_cache) and precision == asked and "compiled here once" in caplog.text
+    assert folder.is_relative_to(own_cache) and precision == asked and "compiled at the first start" in caplog.text
     assert manifest.open_files(folder, "kids") and not (folder / "engines").exists()
     (folder / "weights.bin").write_bytes(b"")
     assert opened.opening("auto", asked)[0] == folder and (folder / "weights.bin").stat().st_size > 1000
@@ -429,6 +431,58 @@ def test_livetoon_s_own_wheel_is_built_of_the_checkout(exported, wheels, tmp_pat
     assert {f"faces/models/{name}" for name in weights.SHA256} <= names
     assert not any(name.startswith(("benchmarks/", "tests/")) or name.endswith(".safetensors") for name in names)
     assert listing(ROOT / "engine") == before
+
+
+@pytest.fixture
+def index(wheels, tmp_path, monkeypatch) -> Path:
+    """What pip finds instead of the package index: what livetoon asks for, in the versions of constraints.txt.
+
+    There is no wheel of `packaging`, only its source, which is built without anything else.
+    """
+    folder = tmp_path / "index"
+    folder.mkdir()
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", each)[0] for each in project["optional-dependencies"]["stream"]]
+    for name in names:
+        wheel(folder, name.replace("-", "_"), pins[name])
+        wheel(folder, name.replace("-", "_"), "99.0")
+    shutil.copy(next(wheels.glob("pip-*.whl")), folder)
+    (folder / f"packaging-{pins['packaging']}-py3-none-any.whl").rename(tmp_path / "built.whl")
+    (folder / "packaging-99.0-py3-none-any.whl").unlink()
+    backend = (
+        "import shutil\ndef build_wheel(folder, *_):\n"
+        f"    name = 'packaging-{pins['packaging']}-py3-none-any.whl'\n"
+        f"    shutil.copy({str(tmp_path / 'built.whl')!r}, f'{{folder}}/{{name}}')\n    return name\n"
+    )
+    described = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+    about = f"Metadata-Version: 2.1\nName: packaging\nVersion: {pins['packaging']}\n"
+    with tarfile.open(folder / f"packaging-{pins['packaging']}.tar.gz", "w:gz") as archive:
+        for name, text in {"backend.py": backend, "pyproject.toml": described, "PKG-INFO": about}.items():
+            member = tarfile.TarInfo(f"packaging-{pins['packaging']}/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    for name, value in {"CONFIG_FILE": os.devnull, "NO_INDEX": "1", "FIND_LINKS": str(folder)}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    return folder
+
+
+def test_what_has_no_wheel_is_built_here_for_this_machine_only(exported, index, tmp_path, capsys):
+    out = tmp_path / "edge"
+    assert bundle.main(["--out", str(out), "--model", str(exported)]) == 0
+    described = bundle_manifest.read(out)
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+    assert described.built == ("packaging",) and described.versions["packaging"] == pins["packaging"]
+    assert described.versions["onnxruntime"] == pins["onnxruntime"]
+    captured = capsys.readouterr()
+    assert "no wheel of packaging on the index: built here" in captured.out
+    assert "building it from source" in captured.err
+    code, said = said_by(tmp_path / "other", "--model", str(exported), *OTHER, capsys=capsys)
+    assert (
+        code == 1
+        and "no wheel of packaging==" in said
+        and " for linux-aarch64 with Python 3.12, and what must be built" in said
+    )
 
 
 def test_an_installation_without_its_source_says_where_the_wheel_is_made(exported, tmp_path, monkeypatch, capsys):
