@@ -478,11 +478,7 @@ def test_what_has_no_wheel_is_built_here_for_this_machine_only(exported, index, 
     assert "no wheel of packaging on the index: built here" in captured.out
     assert "building it from source" in captured.err
     code, said = said_by(tmp_path / "other", "--model", str(exported), *OTHER, capsys=capsys)
-    assert (
-        code == 1
-        and "no wheel of packaging==" in said
-        and " for linux-aarch64 with Python 3.12, and what must be built" in said
-    )
+    assert code == 1 and f"no wheel of packaging=={pins['packaging']}" in said and "for linux-aarch64 with" in said
 
 
 def test_an_installation_without_its_source_says_where_the_wheel_is_made(exported, tmp_path, monkeypatch, capsys):
