@@ -138,6 +138,9 @@ def _check_types(manifest: Manifest) -> None:
             raise TypeError(f"{name} is {value!r}, expected {kind.__name__}")
     if manifest.size < 16:
         raise ValueError(f"size is {manifest.size}, expected at least 16")
+    for group, told in manifest.int8.items():
+        if type(told) is not dict or type(told.get("share", 1)) not in (int, float):
+            raise TypeError(f"int8 of {group} is {told!r}, expected its share and what was kept")
     if manifest.batch is not None and (type(manifest.batch) is not int or manifest.batch < 1):
         raise ValueError(f"batch is {manifest.batch!r}, expected 1 or more, or null for any number")
 

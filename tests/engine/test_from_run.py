@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from engine import export, from_run, manifest
+from engine.from_run import Form
 from engine.runner import open_runner
-from livetoon.errors import ModelError
-from trainer import run
+from livetoon.errors import ModelError, UsageError
+from trainer import public_files, run
 from trainer.checkpoint import latest, load_generator, save_generator
 from trainer.networks import build
 
@@ -201,6 +202,136 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path, content):
     with pytest.raises(ModelError, match=r"broken\.safetensors: not a safetensors file") as caught:
         open_runner(tmp_path / "broken.safetensors")
     assert str(tmp_path / "broken.safetensors") in str(caught.value)
+
+
+def pictures(folder: Path, count: int, seed: int = 0) -> Path:
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(seed)
+    for index in range(count):
+        coarse = random.integers(0, 256, (4, 4, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(coarse, (SIZE, SIZE)))
+    return folder
+
+
+def test_another_size_is_exported_once_and_found_again_without_torch(tmp_path, own_cache):
+    out = run_like(tmp_path / "mine", 0)
+    made = from_run.exported(out, Form(size=48))
+    assert manifest.read(made.model).size == 48 and made.network.groups == ("many", "few")
+    x = export.proof_crops(48)[:1]
+    expected = export.drawn(load_generator(out), torch.from_numpy(x), "few").numpy()
+    assert export.psnr_db(open_runner(made.model, "few", precision="fp32", threads=1).infer(x), expected) > 60
+    code = (
+        "import sys\nfrom engine.from_run import Form, exported\n"
+        "print(exported(sys.argv[1], Form(size=48)), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{from_run.Exported(made.model)} False"
+    assert from_run.playable(out) != made.model and Path(made.model).is_dir()
+
+
+def test_a_run_of_a_preset_with_another_size_is_no_other_export(tmp_path):
+    out = run_like(tmp_path / "mine", 0)
+    (out / "config.json").write_text(json.dumps({"preset": {"size": SIZE}}))
+    assert manifest.read(from_run.playable(out)).size == SIZE
+
+
+def test_calibrated_anew_when_a_picture_changes_and_the_log_says_so(tmp_path, caplog):
+    save_generator(
+        tmp_path / "mine.safetensors", build("live", groups=["many"], widths=(8, 8, 8, 16), blocks=(0, 1, 0))
+    )
+    crops = pictures(tmp_path / "crops", 9)
+    form = Form(size=SIZE, calibration=[crops])
+    caplog.set_level("INFO")
+    first = from_run.exported(tmp_path / "mine.safetensors", form)
+    assert manifest.read(first.model).precisions == ("fp32", "int8")
+    assert from_run.exported(tmp_path / "mine.safetensors", form) == from_run.Exported(first.model)
+    assert "once for each checkpoint" in caplog.text and "calibrating on 6 crops" in caplog.text
+    pictures(crops, 9, seed=1)
+    second = from_run.exported(tmp_path / "mine.safetensors", form)
+    assert second.model != first.model and "of another calibration than before" in caplog.text
+    (second.model / manifest.WEIGHTS).write_bytes(b"cut")
+    from_run.exported(tmp_path / "mine.safetensors", form)
+    assert "what was there is not whole" in caplog.text
+
+
+def test_too_few_crops_are_told_before_anything_is_exported(tmp_path, own_cache):
+    assert (from_run.CALIBRATION_CROPS, from_run.LEAST_CROPS) == (export.CALIBRATION_CROPS, export.LEAST_CROPS)
+    out, crops = run_like(tmp_path / "mine", 0), pictures(tmp_path / "crops", 7)
+    with pytest.raises(UsageError, match=r"--calibration: 7 pictures in .*crops are too few, expected 8 or more"):
+        from_run.exported(out, Form(calibration=[crops]))
+    with pytest.raises(UsageError, match="no pictures in it"):
+        from_run.exported(out, Form(calibration=[tmp_path / "nowhere"]))
+    assert not (own_cache / "runs").exists()
+
+
+def test_a_group_that_the_network_does_not_have_is_told_before_the_export(tmp_path, own_cache):
+    out = run_like(tmp_path / "mine", 0)
+    with pytest.raises(UsageError, match=r"--groups kids: .* has many, few"):
+        from_run.exported(out, Form(groups=["few", "kids"]))
+    assert list((own_cache / "runs").iterdir()) == []
+
+
+def test_a_model_folder_in_another_size_is_made_of_its_generator(tmp_path):
+    folder = tmp_path / "style"
+    generator = build("cyclegan", groups=["many", "few"], size=SIZE, width=4, blocks=1, own=["stem"])
+    export.export(generator, folder, size=SIZE, report=lambda line: None)
+    assert from_run.exported(folder, Form(size=SIZE)).model == folder
+    with pytest.raises(UsageError, match=r"--size 48: model style .* no generator\.safetensors lies beside"):
+        from_run.exported(folder, Form(size=48))
+    save_generator(folder / "generator.safetensors", generator)
+    described = manifest.read(from_run.exported(folder, Form(size=48)).model)
+    assert (described.name, described.size) == ("style", 48)
+
+
+def test_exports_in_other_forms_do_not_push_each_other_out(tmp_path):
+    out = run_like(tmp_path / "mine", 0)
+    made = [from_run.exported(out, Form(size=size)).model for size in (None, 48, 64)]
+    assert all(Path(each).is_dir() for each in made) and len(set(made)) == 3
+
+
+def test_a_public_checkpoint_plays_as_torch_draws_it(tmp_path):
+    torch.manual_seed(0)
+    generator = build("cyclegan", groups=["young-women"], size=256, width=4, blocks=1, own=[])
+    (file,) = public_files.write_public({"generator": generator}, tmp_path / "latest_net_G_A.pth")
+    made = from_run.exported(file, Form(size=SIZE))
+    assert (manifest.read(made.model).name, manifest.read(made.model).size) == ("latest_net_G_A", SIZE)
+    runner = open_runner(made.model, precision="fp32", threads=1)
+    assert worst_db(runner, generator.eval()) > 60
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "said"),
+    [
+        ("latest_net_D_B.pth", "patchgan", "holds photo_patch, but no generator"),
+        ("latest_net_D.pth", "patchgan", "a discriminator"),
+        ("latest_net_G_B.pth", "cyclegan", "holds back, but no generator"),
+    ],
+)
+def test_a_public_file_without_a_generator_of_cartoons(tmp_path, name, network, said):
+    settings = (
+        {"width": 4, "variant": "cyclegan"} if network == "patchgan" else {"width": 4, "blocks": 1, "groups": ["a"]}
+    )
+    torch.save(public_files._public("back", build(network, **settings)), tmp_path / name)
+    with pytest.raises(ModelError, match=rf"{name}: .*{said}"):
+        open_runner(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut", b"no file of torch"])
+def test_a_broken_public_file_is_named(tmp_path, content):
+    (tmp_path / "broken.pt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"broken\.pt: not a PyTorch checkpoint"):
+        open_runner(tmp_path / "broken.pt")
+
+
+def test_two_starts_at_once_export_once(tmp_path, caplog):
+    out = run_like(tmp_path / "mine", 0)
+    caplog.set_level("INFO")
+    starts = [threading.Thread(target=from_run.playable, args=[out]) for _ in range(2)]
+    for each in starts:
+        each.start()
+    for each in starts:
+        each.join()
+    assert sum("exporting" in line and "once" in line for line in caplog.messages) == 1
 
 
 def test_a_network_that_draws_nothing_is_refused(tmp_path):

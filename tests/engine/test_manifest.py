@@ -94,6 +94,10 @@ def test_broken_description(model, text):
         ("alpha", "yes"),
         ("groups", None),
         ("precisions", 1),
+        ("traced_nodes", 200),
+        ("int8", []),
+        ("int8", {"adults": 0.9}),
+        ("int8", {"adults": {"share": "most"}}),
     ],
 )
 def test_a_field_that_cannot_be_is_refused_in_one_sentence(model, field, value):
@@ -109,11 +113,13 @@ def test_description_of_a_newer_version(model):
         manifest.open_files(model)
 
 
-def test_a_description_without_precisions_is_float32_only(model):
+def test_an_older_description_says_less_and_is_float32_only(model):
     description = json.loads((model / manifest.NAME).read_text())
-    del description["precisions"]
+    for field in ("precisions", "alpha", "traced_nodes", "int8"):
+        del description[field]
     (model / manifest.NAME).write_text(json.dumps(description))
-    assert manifest.read(model).precisions == ("fp32",)
+    read = manifest.read(model)
+    assert (read.precisions, read.alpha, read.traced_nodes, read.int8) == (("fp32",), True, {}, {})
 
 
 def test_description_without_groups(model):
