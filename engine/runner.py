@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from engine import backends, manifest
-from engine.backends import LATENCY, MODES, UNUSABLE, Options
+from engine.backends import LATENCY, MODES, UNUSABLE, Backend, Options
 from engine.cache import cache_of
 from engine.from_run import playable
 from engine.manifest import Manifest
@@ -120,25 +120,31 @@ def open_runner(
     """
     files = manifest.open_files(playable(model), group)
     options = _options(files.manifest, threads, batches, mode)
+    candidate, chosen = choose(backend, precision, files.manifest.precisions, files.manifest.name)
+    runner = candidate(files, chosen, options, cache_of(files.folder))
+    log.debug("opened %s", runner.spec)
+    return runner
+
+
+def choose(backend: str, precision: str, stored: Sequence[str], name: str) -> tuple[type[Backend], str]:
+    """The backend that `open_runner` takes, and the precision. Loads its library, opens nothing.
+
+    stored: precisions that model `name` has graphs for. Errors as of `open_runner`.
+    """
     unusable, without = [], []
     for candidate in backends.candidates(backend):
-        name = candidate.backend_name
         try:
-            precisions = candidate.precisions(files.manifest.precisions)
+            precisions = candidate.precisions(stored)
         except UNUSABLE as error:
-            log.debug("%s cannot be used: %s", name, error)
-            unusable.append(f"{name} cannot be used: {error}")
+            log.debug("%s cannot be used: %s", candidate.backend_name, error)
+            unusable.append(f"{candidate.backend_name} cannot be used: {error}")
             continue
-        if precision not in ("auto", *precisions):
-            without.append(f"{name} in {', '.join(precisions)}")
-            continue
-        chosen = precisions[0] if precision == "auto" else precision
-        runner = candidate(files, chosen, options, cache_of(files.folder))
-        log.debug("opened %s", runner.spec)
-        return runner
+        if precision in ("auto", *precisions):
+            return candidate, precisions[0] if precision == "auto" else precision
+        without.append(f"{candidate.backend_name} in {', '.join(precisions)}")
     if without:
         raise UsageError(
-            f"precision {precision!r}: model {files.manifest.name} is run on this machine by {', by '.join(without)}; "
+            f"precision {precision!r}: model {name} is run on this machine by {', by '.join(without)}; "
             "choose one of these or auto"
         )
     if backend != "auto":
