@@ -117,6 +117,8 @@ def _build(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 means float32; faster precisions have names of their own
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # what CUDA graphs ask of TensorRT for RTX
     config.progress_monitor = monitor
     if targets:
         _set_targets(trt, config, targets)

@@ -1,7 +1,7 @@
 """A plan on this machine's GPU: loaded once, run by any number of threads.
 
     Plan          loaded; its tensors `crop` and `rgba` are found by name
-      Worker      of one thread: a stream and, for each batch that the plan has a profile for, a
+      Worker      of one call at a time: a stream and, for each batch that the plan has a profile for, a
         Lane      context, buffers that stay where they are, page-locked memory to copy through, recorded work
 
 Work runs as it is the first time that it meets a pair of buffers, is recorded as a CUDA graph the second time and
@@ -115,6 +115,8 @@ def _shared_cache(trt: ModuleType, engine, known: bytes | None) -> tuple:
     if known and not runtime_cache.deserialize(known):
         log.debug("what was compiled for this GPU earlier is of no use now")
     runtime_config.set_runtime_cache(runtime_cache)
+    # by default better kernels come in later, from a thread: a CUDA graph would keep those of the first run
+    runtime_config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     return runtime_config, runtime_cache
 
 
@@ -132,7 +134,7 @@ def _check_validity(trt: ModuleType, runtime, plan: bytes) -> None:
 
 
 class Worker:
-    """What one thread runs a plan with."""
+    """What runs a plan for one caller at a time, whichever thread that is."""
 
     def __init__(self, plan: Plan):
         self._plan = plan

@@ -39,9 +39,12 @@ GUARDED = {
     "EngineInvalidityDiagnostics": "get_engine_validity",
     "IRuntimeConfig.create_runtime_cache": "create_runtime_cache",
     "IRuntimeConfig.set_runtime_cache": "create_runtime_cache",
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy": "create_runtime_cache",
+    "DynamicShapesKernelSpecializationStrategy.EAGER": "create_runtime_cache",
     "IRuntimeCache.deserialize": "create_runtime_cache",
     "IRuntimeCache.serialize": "create_runtime_cache",
     "IExecutionContext.is_stream_capturable": "is_stream_capturable",
+    "BuilderFlag.REQUIRE_USER_ALLOCATION": "REQUIRE_USER_ALLOCATION",
 }
 
 

@@ -7,7 +7,7 @@ minutes.
 import functools
 import hashlib
 import logging
-import threading
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ ARITHMETIC = {"fp16": "f16", "int8": "int8", "fp32": "f32"}  # the default first
 
 @backend("tensorrt", library=package(), rank=-2)
 class TensorRTRunner(CheckedRunner):
-    """Every thread that calls it has a stream and contexts of its own: calls do not wait for each other.
+    """Calls that come at once have a stream and contexts each: they do not wait for each other.
 
     `runner.plan.recording = False` runs it without CUDA graphs.
     """
@@ -56,7 +56,7 @@ class TensorRTRunner(CheckedRunner):
         self._recipe = Recipe(files, precision, options.batches, self.package, device)
         self.plan = _open(self._recipe, cache)
         self._float_plan: Plan | None = None
-        self._workers = threading.local()
+        self._idle: dict[Plan, deque[Worker]] = defaultdict(deque)
         described = files.manifest
         super().__init__(
             RunnerSpec(
@@ -102,10 +102,13 @@ class TensorRTRunner(CheckedRunner):
         return rgba
 
     def _run(self, plan: Plan, given: Array, target: Array) -> None:
-        workers = self._workers.__dict__
-        if plan not in workers:
-            workers[plan] = Worker(plan)
-        workers[plan].run(given, target)
+        idle = self._idle[plan]
+        try:
+            worker = idle.pop()
+        except IndexError:
+            worker = Worker(plan)
+        worker.run(given, target)
+        idle.append(worker)  # one that failed is not used again
 
     def _checked(self, array: object, shape: tuple[int, ...], count: int | None = None) -> Array:
         seen = cuda.view(array) if cuda.on_device(array) else np.asarray(array)

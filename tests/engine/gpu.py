@@ -36,6 +36,7 @@ class Cuda:
         self.driver = driver
         self.devices: tuple[int, int] = (self.cudaError_t.cudaSuccess, 1)
         self.can_record = True
+        self.when_waited: Callable[[], object] = lambda: None
         self.memory: dict[int, ctypes.Array] = {}
         self.queues: dict[int, list[Callable[[], None]]] = {1: []}
         self.recordings: dict[int, list[Callable[[], None]]] = {}
@@ -91,6 +92,7 @@ class Cuda:
 
     def cudaStreamSynchronize(self, stream):
         assert stream not in self.recordings
+        self.when_waited()
         work, self.queues[stream] = self.queues[stream], []
         for each in work:
             each()
@@ -134,6 +136,7 @@ class Library:
     ILogger, TensorIOMode = tensorrt_rtx.ILogger, tensorrt_rtx.TensorIOMode
     EngineValidity = tensorrt_rtx.EngineValidity
     EngineInvalidityDiagnostics = tensorrt_rtx.EngineInvalidityDiagnostics
+    DynamicShapesKernelSpecializationStrategy = tensorrt_rtx.DynamicShapesKernelSpecializationStrategy
     nptype = staticmethod(tensorrt_rtx.nptype)
 
     def __init__(self, cuda: Cuda, name: str = "tensorrt", version: str = "11.4.0.106"):
@@ -207,6 +210,9 @@ class Engine:
 
     def create_execution_context(self, *config):
         assert bool(config) == self.library.is_rtx
+        # others leave slow kernels in what is recorded
+        eager = tensorrt_rtx.DynamicShapesKernelSpecializationStrategy.EAGER
+        assert not config or config[0].dynamic_shapes_kernel_specialization_strategy == eager
         return Context(self)
 
 

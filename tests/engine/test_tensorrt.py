@@ -7,14 +7,15 @@ import json
 import logging
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.backends.tensorrt import RTXRunner, TensorRTRunner
 
 from engine import backends, cuda, manifest, tensorrt_engines, tensorrt_plans
 from engine.backends import Options
+from engine.backends.tensorrt import RTXRunner, TensorRTRunner
 from engine.cache import Cache
 from engine.export import psnr_db
 from engine.runner import open_runner
@@ -199,29 +200,54 @@ def test_other_arrays_on_the_gpu_are_refused(machine, exported, backend, shape, 
         runner(given, None if out_shape is None else np.empty(out_shape, np.uint8))
 
 
+def in_threads(runner, crops: np.ndarray, times: int) -> list[np.ndarray]:
+    """Pictures of each crop, from a thread of its own."""
+    with ThreadPoolExecutor(len(crops)) as threads:
+        return list(threads.map(lambda crop: [runner(crop[None])[0] for _ in range(times)][-1], crops))
+
+
 @EACH
-def test_threads_have_streams_of_their_own_and_everything_is_freed(machine, exported, backend):
-    runner = open_runner(exported, backend=backend, precision="fp32", batches=(1, 2))
+def test_calls_at_once_do_not_wait_for_each_other_or_mix(machine, exported, backend):
+    runner = open_runner(exported, backend=backend, precision="fp32")
     crops = random_crops(3)
     wanted = runner(crops)
-    wrong = []
+    together = threading.Barrier(3, timeout=10)
+    machine.gpu.when_waited = together.wait  # nobody goes on until three calls are at work
+    np.testing.assert_array_equal(in_threads(runner, crops, 5), wanted)
+    machine.gpu.when_waited = lambda: None
+    assert machine.gpu.streams == 3
+    np.testing.assert_array_equal(in_threads(runner, crops, 1), wanted)
+    assert machine.gpu.streams == 3  # the streams of threads that ended are used again
 
-    def work(index: int) -> None:
-        for _ in range(10):
-            if not np.array_equal(runner(crops[index : index + 1])[0], wanted[index]):
-                wrong.append(index)
 
-    workers = [threading.Thread(target=work, args=(index,)) for index in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert wrong == []
-    assert machine.gpu.streams == 4
-    assert len(machine.gpu.queues) == 2  # the default one and that of this thread
+@EACH
+def test_everything_is_freed_with_the_runner(machine, exported, backend):
+    runner = open_runner(exported, backend=backend, batches=(1, 2))
+    for _ in range(3):
+        runner(random_crops(3))
+        runner(Foreign(machine.gpu, random_crops(2)))
+    runner.infer(np.zeros((1, 3, 64, 64), np.float32))
+    own = len(machine.gpu.memory)
     runner = None
-    assert not machine.gpu.memory
+    assert len(machine.gpu.memory) == 3 < own  # what the test itself has there
     assert list(machine.gpu.queues) == [1]
+
+
+@EACH
+def test_a_call_that_fails_leaves_nothing_behind(machine, exported, backend):
+    runner = open_runner(exported, backend=backend, precision="fp32")
+    crops = random_crops(1)
+    wanted = runner(crops)
+
+    def fail() -> None:
+        raise EngineError("cudaStreamSynchronize: an illegal memory access was encountered")
+
+    machine.gpu.when_waited = fail
+    with pytest.raises(EngineError, match="illegal memory access"):
+        runner(crops)
+    machine.gpu.when_waited = lambda: None
+    np.testing.assert_array_equal(runner(crops), wanted)
+    assert machine.gpu.streams == 2
 
 
 @EACH
