@@ -4,7 +4,9 @@ The crops are one face moved, turned, zoomed, mirrored, in other light: the astr
 out of scikit-image's picture; photograph by NASA, public domain).
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,30 @@ PICTURE = Path(__file__).with_name("proof.jpg")
 FACE = (170.0, 112.0)  # px in the picture, between eyes and mouth
 SIDE = 215.0  # px there that a crop shows: 4.64 eye distances, as in live video
 SEED = 2026
+
+
+class Crops:
+    """What engines are judged on: up to `count` crops of `folder`, or the astronaut's."""
+
+    def __init__(self, folder: Path | None, size: int, count: int):
+        self._folder, self._size, self._count = folder, size, count
+
+    @cached_property
+    def pictures(self) -> np.ndarray:
+        """(N, S, S, 3) uint8 RGB."""
+        if self._folder is None:
+            return astronaut_crops(self._count, self._size)
+        from calib.crops import read_crops
+
+        return read_crops([self._folder], self._count, self._size)
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for the same crops. Reads none of the astronaut's: what they are made of tells."""
+        if self._folder is None:
+            made_of = f"{self._count} {SEED} {FACE} {SIDE}".encode()
+            return f"astronaut {hashlib.sha256(made_of + PICTURE.read_bytes()).hexdigest()[:16]}"
+        return hashlib.sha256(self.pictures.tobytes()).hexdigest()
 
 
 def astronaut_crops(count: int, size: int, seed: int = SEED) -> np.ndarray:
