@@ -70,8 +70,7 @@ class Recipe:
             others = [target for target in TARGETS if target not in (ALONE, self.where.target)]
             for count in range(1, len(others) + 1):
                 for chosen in itertools.combinations(others, count):
-                    targets = tuple(target for target in TARGETS if target in (*chosen, self.where.target))
-                    yield replace(self, where=targets).key
+                    yield replace(self, where=(self.where.target, *chosen)).key
 
     def build(self, cache: Cache, report: Callable[[str], None]) -> bytes:
         """The plan. What TensorRT measured on this card before comes from `cache`, and goes there."""
@@ -89,7 +88,8 @@ class Recipe:
     def _targets(self) -> tuple[str, ...]:
         if self.builder == FULL:
             return ()
-        return (self.where.target,) if isinstance(self.where, Device) else self.where
+        chosen = (self.where.target,) if isinstance(self.where, Device) else self.where
+        return tuple(target for target in TARGETS if target in chosen)
 
     @property
     def _made_by(self) -> dict[str, object]:

@@ -359,6 +359,7 @@ def test_a_plan_built_ahead_is_taken_on_each_of_its_cards(monkeypatch, exported,
     for _ in range(2):
         key = tensorrt_engines.build_ahead(files, "fp16", ("sm89", "sm86"), (1,), Cache(own_cache), lines.append)
     assert Cache(own_cache).has(*key)
+    assert key == tensorrt_engines.Recipe(files, "fp16", (1,), "tensorrt_rtx", ("sm86", "sm89", "sm86")).key
     assert [each["targets"] for each in machine.built] == [("sm86", "sm89")]
     for card, capability in (("NVIDIA L4", (8, 9)), ("NVIDIA A10", (8, 6))):
         machine.replace_gpu(name=card, capability=capability)
