@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from calib.quantize import int8_convolutions, share, sources
-from calib.ranges import RULES, activation_ranges
+from calib.ranges import activation_ranges
 
 REPORTED = 20  # convolutions of a scan between two lines of progress
 LEAST_SHARE = 0.8  # of the convolutions' work; with less in int8 a graph is not called INT8
@@ -81,10 +81,8 @@ def _best_ranges(
     report: Callable[[str], None],
     batch: int,
 ) -> Calibrated:
-    tensors = set(sources(model).values())
     tried = []
-    for method in RULES:
-        ranges = activation_ranges(model, tensors, crops, batch, method)
+    for method, ranges in activation_ranges(model, set(sources(model).values()), crops, batch).items():
         tried.append(_with(model, method, ranges, (), judge))
         report(f"ranges by {method}: {tried[-1].accuracy}")
     return max(tried, key=lambda each: each.accuracy.mean)

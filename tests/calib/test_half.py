@@ -83,7 +83,7 @@ def test_rounding_shows_an_overflow_that_a_processor_hides(crops):
 
 def test_what_int8_leaves_becomes_half(crops):
     model = model_of()
-    quantized = int8_convolutions(model, activation_ranges(model, sources(model).values(), crops))
+    quantized = int8_convolutions(model, activation_ranges(model, sources(model).values(), crops)["largest"])
     half = half_precision(quantized)
     of = kinds(half)
     scales = [node.input[1] for node in half.graph.node if node.op_type.endswith("Linear")]

@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from calib.quantize import LARGEST_WEIGHT, int8_convolutions, share, sources, work
-from calib.ranges import PERCENT, RULES, activation_ranges
+from calib.ranges import METHODS, PERCENT, activation_ranges
 
 SIDE = 16
 
@@ -49,20 +49,18 @@ def run(model: onnx.ModelProto, crops: np.ndarray, output: str | None = None) ->
 
 
 def ranges_of(model: onnx.ModelProto, crops: np.ndarray, method: str = "percentile") -> dict[str, float]:
-    return activation_ranges(model, sources(model).values(), crops, method=method)
+    return activation_ranges(model, sources(model).values(), crops)[method]
 
 
 def test_ranges_are_the_percentile_of_each_crop_averaged(model, crops):
-    ranges = activation_ranges(model, ["crop", "active"], crops, method="percentile")
+    ranges = activation_ranges(model, ["crop", "active"], crops)["percentile"]
     assert set(ranges) == {"crop", "active"}
     assert ranges["crop"] == 1
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.append(helper.make_tensor_value_info("active", onnx.TensorProto.FLOAT, ["n", 4, SIDE, SIDE]))
     active = run(watched, crops, "active")
-    assert activation_ranges(model, ["active"], crops, method="largest")["active"] == pytest.approx(
-        np.abs(active).max()
-    )
+    assert activation_ranges(model, ["active"], crops)["largest"]["active"] == pytest.approx(np.abs(active).max())
     assert ranges["active"] == pytest.approx(
         np.mean([np.percentile(np.abs(each), PERCENT) for each in active]), rel=1e-4
     )
@@ -121,7 +119,7 @@ def test_a_dead_channel_and_a_dead_tensor(model, crops):
 def test_entropy_leaves_out_a_few_large_values_that_percentile_and_largest_keep(model):
     crops = np.random.default_rng(1).normal(0, 0.05, (6, 3, SIDE, SIDE)).astype(np.float32)
     crops[:, :, 0, 0] = 40
-    found = {method: ranges_of(model, crops, method)["active"] for method in RULES}
+    found = {method: ranges_of(model, crops, method)["active"] for method in METHODS}
     assert found["entropy"] < 0.5 * found["largest"]
 
 
