@@ -48,6 +48,8 @@ def read_graph(
         model = widened(onnx.load(path))
     except Exception as error:  # protobuf and onnx raise classes of their own for a file that is none
         raise EngineError(f"{path}: not a graph that can be read ({str(error).splitlines()[0]})") from error
+    if not model.graph.output:  # of a file without a byte
+        raise EngineError(f"{path}: not a graph that can be read (nothing is in it)")
     if batch is not None:
         _fix_batch(model, batch, files)
     if precision == "fp16" or rest == "fp16":
