@@ -1,7 +1,10 @@
 """What this machine's processor is called and how much of it we may use."""
 
+import ctypes
+import functools
 import os
 import platform
+import sys
 from pathlib import Path
 
 
@@ -22,6 +25,18 @@ def instruction_sets() -> tuple[str, ...]:
     known = _cpuinfo().get("flags", "").split()
     decisive = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     return tuple(name for name in decisive if name in known)
+
+
+@functools.cache
+def nvidia_gpus() -> int:
+    """NVIDIA GPUs that this process may use. Asks the driver, which needs none of the libraries that run on it."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    answered = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if answered else 0
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -17,7 +17,7 @@ from engine import backends, manifest
 from engine.backends import LATENCY, MODES, UNUSABLE, Backend, Options
 from engine.cache import cache_of
 from engine.from_run import playable
-from engine.manifest import Manifest
+from engine.manifest import Manifest, ModelFiles
 from livetoon.errors import EngineError, UsageError
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,13 @@ class RunnerSpec:
     device: str
     threads: int
     arithmetic: str
+
+
+def spec_of(files: ModelFiles, precision: str, backend: str, device: str, threads: int, arithmetic: str) -> RunnerSpec:
+    """The spec of a runner for `files`."""
+    described = files.manifest
+    model = (described.name, described.network, files.group, described.size)
+    return RunnerSpec(*model, precision, backend, device, threads, arithmetic)
 
 
 class Runner(Protocol):

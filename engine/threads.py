@@ -8,13 +8,39 @@ throughput: as many as pay.
 import time
 from collections.abc import Callable, Mapping
 
-from engine.backends import THROUGHPUT
+from engine.backends import THROUGHPUT, Options, fields_of, slot
 from engine.cache import Cache
 from engine.machine import cores
+from engine.manifest import WEIGHTS, ModelFiles
 
 ENOUGH_MS = 20.0  # a crop; 25 frames a second leave about this much beside search, paste and codecs
 CANDIDATES = (1, 2, 4)
 WARM_UP, TIMED = 3, 6  # calls; the fastest counts, so that a busy moment does not decide
+
+
+def chosen(
+    milliseconds: Callable[[int], float],
+    files: ModelFiles,
+    precision: str,
+    options: Options,
+    machine: Mapping[str, object],
+    cache: Cache,
+) -> int:
+    """What `options` ask for, else what `choose` finds, once for all groups of a model.
+
+    machine: what the time depends on beside model and options; its "backend" is name and version.
+    """
+    if options.threads:
+        return options.threads
+    fields = {
+        **fields_of(files, precision, options.mode),
+        "digest": files.manifest.files[WEIGHTS],
+        "batches": options.batches,
+        **machine,
+    }
+    sizes = ".".join(map(str, options.batches))
+    name = slot(files, str(machine["backend"]).split()[0], precision, options.mode, f"batch{sizes}", "threads")
+    return choose(milliseconds, cache, name, fields, options.mode)
 
 
 def choose(

@@ -8,10 +8,10 @@ import numpy as np
 
 from engine import batches, machine
 from engine import threads as thread_choice
-from engine.backends import Options, backend, fields_of, slot
+from engine.backends import Options, backend
 from engine.cache import Cache
-from engine.manifest import WEIGHTS, ModelFiles
-from engine.runner import CheckedRunner, RunnerSpec
+from engine.manifest import ModelFiles
+from engine.runner import CheckedRunner, spec_of
 from livetoon.errors import EngineError
 
 if TYPE_CHECKING:
@@ -39,23 +39,19 @@ class ONNXRuntimeRunner(CheckedRunner):
         return {}
 
     def __init__(self, files: ModelFiles, precision: str, options: Options, cache: Cache):
-        described = files.manifest
-        graph = files.graph(precision)
+        import onnxruntime
+
         self._batches = options.batches
-        threads = options.threads or _measured_threads(files, precision, options, cache)
-        super().__init__(
-            RunnerSpec(
-                name=described.name,
-                network=described.network,
-                group=files.group,
-                size=described.size,
-                precision=precision,
-                backend=NAME,
-                device=machine.processor(),
-                threads=threads,
-                arithmetic="f32",
-            )
-        )
+        graph, device = files.graph(precision), machine.processor()
+        count, size = options.batches[0], files.manifest.size
+        blank = {"crop": np.zeros((count, 3, size, size), np.float32)}
+
+        def milliseconds(threads: int) -> float:
+            return thread_choice.fastest_ms(_session(graph, threads).run, None, blank) / count
+
+        made_by = {"backend": f"{NAME} {onnxruntime.__version__}", "device": device}
+        threads = thread_choice.chosen(milliseconds, files, precision, options, made_by, cache)
+        super().__init__(spec_of(files, precision, NAME, device, threads, "f32"))
         self._session = _session(graph, threads)
 
     def _pictures(self, crops: np.ndarray) -> np.ndarray:
@@ -71,29 +67,6 @@ class ONNXRuntimeRunner(CheckedRunner):
         rgba = np.empty((len(x), 4, *x.shape[2:]), np.float32)
         batches.fill(rgba, x, self._batches, lambda rows: self._session.run(["rgba"], {"crop": rows})[0])
         return rgba
-
-
-def _measured_threads(files: ModelFiles, precision: str, options: Options, cache: Cache) -> int:
-    """One choice for all groups of a model."""
-    import onnxruntime
-
-    count, size = options.batches[0], files.manifest.size
-    blank = {"crop": np.zeros((count, 3, size, size), np.float32)}
-
-    def milliseconds(threads: int) -> float:
-        run = _session(files.graph(precision), threads).run
-        return thread_choice.fastest_ms(run, None, blank) / count
-
-    sizes = ".".join(map(str, options.batches))
-    fields = {
-        **fields_of(files, precision, options.mode),
-        "digest": files.manifest.files[WEIGHTS],
-        "backend": f"{NAME} {onnxruntime.__version__}",
-        "device": machine.processor(),
-        "batches": options.batches,
-    }
-    name = slot(files, NAME, precision, options.mode, f"batch{sizes}", "threads")
-    return thread_choice.choose(milliseconds, cache, name, fields, options.mode)
 
 
 def _session(graph: Path, threads: int) -> "onnxruntime.InferenceSession":

@@ -20,8 +20,8 @@ from engine import batches
 from engine import threads as thread_choice
 from engine.backends import LATENCY, Options, backend, fields_of, slot
 from engine.cache import Cache
-from engine.manifest import WEIGHTS, ModelFiles
-from engine.runner import CheckedRunner, RunnerSpec
+from engine.manifest import ModelFiles
+from engine.runner import CheckedRunner, spec_of
 from livetoon.errors import EngineError
 from livetoon.inference import openvino_core
 
@@ -56,7 +56,6 @@ class OpenVINORunner(CheckedRunner):
         }
 
     def __init__(self, files: ModelFiles, precision: str, options: Options, cache: Cache):
-        described = files.manifest
         keys = dict(zip(options.batches, self.engine_keys(files, precision, options).items(), strict=True))
 
         @functools.cache
@@ -64,21 +63,16 @@ class OpenVINORunner(CheckedRunner):
             settings = _settings(precision, options.mode, threads)
             return {batch: _engine(files, precision, batch, cache, *key, settings) for batch, key in keys.items()}
 
-        threads = options.threads or _measured_threads(engines, files, precision, options, cache)
-        super().__init__(
-            RunnerSpec(
-                name=described.name,
-                network=described.network,
-                group=files.group,
-                size=described.size,
-                precision=precision,
-                backend=NAME,
-                device=_device(),
-                threads=threads,
-                arithmetic="int8" if precision == "int8" else _hint(precision),
-            ),
-            at_once=options.mode != LATENCY,
-        )
+        def milliseconds(threads: int) -> float:
+            size = files.manifest.size
+            count = options.batches[0] if options.mode == LATENCY else TIMED_CROPS * threads
+            work = _worker(engines(threads), options.mode, threads)
+            return thread_choice.fastest_ms(work, np.zeros((count, size, size, 3), np.uint8)) / count
+
+        threads = thread_choice.chosen(milliseconds, files, precision, options, _machine(), cache)
+        arithmetic = "int8" if precision == "int8" else _hint(precision)
+        spec = spec_of(files, precision, NAME, _device(), threads, arithmetic)
+        super().__init__(spec, at_once=options.mode != LATENCY)
         self._files, self._batches = files, options.batches
         self._work = _worker(engines(threads), options.mode, threads)
         self._float_request: openvino.InferRequest | None = None
@@ -95,26 +89,6 @@ class OpenVINORunner(CheckedRunner):
         rgba = np.empty((len(x), 4, *x.shape[2:]), np.float32)
         batches.fill(rgba, x, batch, lambda rows: _run(self._float_request, rows))
         return rgba
-
-
-def _measured_threads(engines, files: ModelFiles, precision: str, options: Options, cache: Cache) -> int:
-    """One choice for all groups of a model. engines: threads -> batch -> compiled model."""
-    size = files.manifest.size
-
-    def milliseconds(threads: int) -> float:
-        count = options.batches[0] if options.mode == LATENCY else TIMED_CROPS * threads
-        crops = np.zeros((count, size, size, 3), np.uint8)
-        return thread_choice.fastest_ms(_worker(engines(threads), options.mode, threads), crops) / count
-
-    sizes = ".".join(map(str, options.batches))
-    fields = {
-        **fields_of(files, precision, options.mode),
-        **_machine(),
-        "digest": files.manifest.files[WEIGHTS],
-        "batches": options.batches,
-    }
-    name = slot(files, NAME, precision, options.mode, f"batch{sizes}", "threads")
-    return thread_choice.choose(milliseconds, cache, name, fields, options.mode)
 
 
 def _worker(engines: "dict[int, openvino.CompiledModel]", mode: str, threads: int):

@@ -63,6 +63,15 @@ def exported(generator, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def drawing(tmp_path_factory) -> Path:
+    """The model folder of a small photo2cartoon, which draws without alpha; a minute to export."""
+    folder = tmp_path_factory.mktemp("models") / "drawing"
+    generator = random_generator("photo2cartoon", groups=["one"], width=8, size=SIZE)
+    export(generator, folder, size=SIZE, report=lambda line: None)
+    return folder
+
+
 @pytest.fixture
 def model(exported, tmp_path) -> Path:
     """A copy of the model folder that a test may spoil."""

@@ -102,7 +102,8 @@ def test_the_models_that_come_with_livetoon_agree_with_torch(backend, name, grou
     x = torch.cat([ramps, ramps[:1] * ramps[1:]])[None]
     expected = torch_reference(files.graph("fp32"), x)
     for precision in precisions(backend, files.folder):
-        assert psnr_db(open_runner(name, group, backend, precision).infer(x.numpy()), expected) > LEAST_DB[precision]
+        runner = open_runner(name, group, backend, precision, threads=1)
+        assert psnr_db(runner.infer(x.numpy()), expected) > LEAST_DB[precision]
 
 
 @EACH
@@ -290,7 +291,7 @@ def test_a_graph_cut_short_is_refused_even_with_its_own_hash(model, backend, len
     description = json.loads((model / "model.json").read_text())
     description["files"]["adults.onnx"] = sha256(graph)
     (model / "model.json").write_text(json.dumps(description))
-    with pytest.raises(EngineError, match=r"adults\.onnx: .* cannot") as refused:
+    with pytest.raises(EngineError, match=r"adults\.onnx: .* (cannot|can be read)") as refused:
         open_runner(model, backend=backend, precision="fp32")
     assert "\n" not in str(refused.value)
 
@@ -460,7 +461,7 @@ def test_another_models_engine_is_never_taken(exported, model, crops, make_gener
 def test_opening_needs_neither_torch_nor_onnx(exported):
     program = (
         "import sys; from engine.runner import open_runner; import numpy as np\n"
-        "for backend in ('openvino', 'onnxruntime'):\n"
+        "for backend in ('auto', 'openvino', 'onnxruntime'):\n"
         "    open_runner(sys.argv[1], backend=backend)(np.zeros((1, 64, 64, 3), np.uint8))\n"
         "print([name for name in ('torch', 'onnx', 'trainer') if name in sys.modules])"
     )
