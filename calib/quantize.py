@@ -7,10 +7,10 @@ One form for every runtime: TensorRT takes no other zero point and no integer bi
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 LARGEST_ACTIVATION = 127
 # AVX2 multiplies pairs of bytes and adds two products in 16 bits: full-range weights overflow there
@@ -93,15 +93,25 @@ def int8_convolutions(model: ModelProto, ranges: Mapping[str, float], keep: Coll
                     nodes.append(pad)
                 node.input[0] = read[wide]
         nodes.append(node)
-    wanted, kept = {end.name for end in made.graph.output}, []
-    for node in reversed(nodes):  # pads that only quantized convolutions read are left without a reader
+    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    _keep_what_is_read(made, nodes)
+    return made
+
+
+def _keep_what_is_read(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
+    """Give `model` those of `nodes` that its outputs need: float weights and pads that only quantized convolutions read
+    are left without a reader."""
+    wanted, kept = {end.name for end in model.graph.output}, []
+    for node in reversed(nodes):
         if wanted.intersection(node.output):
             wanted.update(node.input)
             kept.append(NodeProto.FromString(node.SerializeToString()))
-    del made.graph.node[:]
-    made.graph.node.extend(reversed(kept))
-    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    return made
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    constants = [value for value in model.graph.initializer if value.name in wanted]
+    copies = [TensorProto.FromString(value.SerializeToString()) for value in constants]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(copies)
 
 
 def _reflects(pad: NodeProto) -> bool:
