@@ -106,12 +106,11 @@ def _built(
         for index, times in zip(new, timed, strict=True):
             found[index] = replace(found[index], **times)
     kept = [index not in new or places[index].store(found[index]) for index in range(len(engines))]
-    with_slots = zip(found, cached, kept, strict=True)
     return Built(
         model=described,
         title=engines[0].title,
         crops=f"{CROPS} of the astronaut" if wanted.crops is None else f"{len(crops.pictures)} of {wanted.crops}",
-        lines=[Line(figures, engines[0].batches, was_there, stays) for figures, was_there, stays in with_slots],
+        lines=[Line(*each, engines[0].batches) for each in zip(found, cached, kept, strict=True)],
         engines={name: fields for engine in engines for name, fields in engine.keys.items()},
         folder=str(wanted.out or user_folder()),
         advice=build_report.advice(found, engines[0].title),
@@ -136,7 +135,7 @@ def _proven(engine: Engine, place: Kept, network: "nn.Module | None", crops: Cro
     build_s = None if cached else round(time.monotonic() - began, 2)
     reference = "torch" if network is not None else "float32 graph in ONNX Runtime"
     with progress.stage(f"{group}: comparing with {reference} on {len(crops.pictures)} crops"):
-        expected = _original(files, network, planes(crops.pictures))
+        expected = _original(files, network, planes(crops.pictures), progress)
         found = _compared(engine, place, expected, crops)
     spec = engine.runner.spec if engine.runner else None
     return Figures(
@@ -156,7 +155,7 @@ def _proven(engine: Engine, place: Kept, network: "nn.Module | None", crops: Cro
     )
 
 
-def _original(files: ModelFiles, network: "nn.Module | None", x: np.ndarray) -> np.ndarray:
+def _original(files: ModelFiles, network: "nn.Module | None", x: np.ndarray, progress: Progress) -> np.ndarray:
     """What the network draws of x (N, 3, S, S): (N, 4, S, S). Without torch the float32 graph, proven at its export."""
     if network is None:
         return graph_drawn(files.graph("fp32"), x, files.manifest.batch or 1)
@@ -164,7 +163,11 @@ def _original(files: ModelFiles, network: "nn.Module | None", x: np.ndarray) -> 
 
     from engine.export import drawn
 
-    return np.concatenate([drawn(network, torch.from_numpy(each[None]), files.group).numpy() for each in x])
+    pictures = []
+    for each in torch.from_numpy(x).split(1):
+        pictures.append(drawn(network, each, files.group).numpy())
+        progress.tick(f"{files.group}: torch has drawn {len(pictures)} of {len(x)} crops")
+    return np.concatenate(pictures)
 
 
 def _compared(engine: Engine, place: Kept, expected: np.ndarray, crops: Crops) -> Agreement:

@@ -61,9 +61,7 @@ def check(wanted: Wanted) -> None:
     elif not from_run.is_trained(Path(wanted.model)):
         manifest.find(wanted.model)
     elif wanted.precision == "int8" and not wanted.calibration:
-        raise UsageError(
-            f"--precision int8: {wanted.model} has no ranges of its activations; {_two_ways(wanted.model)}"
-        )
+        raise UsageError(f"--precision int8: {wanted.model} was not calibrated; {_two_ways(wanted.model)}")
     else:
         chosen(wanted, ("fp32", "int8") if wanted.calibration else ("fp32",), wanted.model)
 

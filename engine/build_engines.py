@@ -111,8 +111,9 @@ class Ahead:
 
     def __init__(self, files: ModelFiles, targets: tuple[str, ...], precision: str, batches: tuple[int, ...]):
         from engine.tensorrt_engines import Recipe
-        from engine.tensorrt_plans import RTX, library, version
+        from engine.tensorrt_plans import RTX, check_targets, library, version
 
+        targets = check_targets(targets, precision)
         self.files, self.precision, self.batches, self.targets = files, precision, batches, targets
         self._recipe = Recipe(files, precision, batches, RTX, targets)
         self.name = "-".join(["tensorrt-rtx", *targets])
@@ -125,7 +126,11 @@ class Ahead:
     def make(self, report: Report) -> None:
         from engine.tensorrt_engines import build_ahead
 
-        build_ahead(self.files, self.precision, self.targets, self.batches, cache_of(self.files.folder), report)
+        cache = cache_of(self.files.folder)
+        for name, fields in self.keys.items():
+            if cache.load(name, fields) is None:
+                cache.path(name).unlink(missing_ok=True)  # one that was cut short has the right fields
+        build_ahead(self.files, self.precision, self.targets, self.batches, cache, report)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """As a card computes it: what is half precision in the graph is rounded to it."""
@@ -166,15 +171,15 @@ class Kept:
         if stored is None:
             return None
         figures = Figures(**json.loads(stored))
-        figures = replace(figures, slots=tuple(figures.slots))
         keys = self._engine.keys
-        whole = all(name in keys and self.cache.load(name, keys[name]) is not None for name in figures.slots)
-        return figures if whole else None
+        whole = not keys or (set(figures.slots) == set(keys) and self.has_engine)
+        return replace(figures, slots=tuple(figures.slots)) if whole else None
 
-    @property
+    @cached_property
     def has_engine(self) -> bool:
+        """Whether it was there before, whole."""
         keys = self._engine.keys
-        return bool(keys) and all(self.cache.has(*key) for key in keys.items())
+        return bool(keys) and all(self.cache.load(*key) is not None for key in keys.items())
 
     @property
     def filled(self) -> tuple[str, ...]:
@@ -188,7 +193,9 @@ class Kept:
         return sum(path.stat().st_size for path in paths or _graph_files(files, self._engine.precision))
 
     def store(self, figures: Figures) -> bool:
-        """Whether the cache could keep them."""
+        """Whether the cache could keep them, and the engine before."""
+        if self.filled != tuple(self._engine.keys):
+            return False
         self.cache.store(self._slot, self._fields, json.dumps(asdict(figures)).encode())
         return self.cache.has(self._slot, self._fields)
 

@@ -56,6 +56,11 @@ class Progress:
         else:
             self._write(f"{said}\n")
 
+    def tick(self, said: str) -> None:
+        """Signs of life that only somebody who watches wants."""
+        if self._stream.isatty():
+            self.passing(said)
+
     def _write(self, said: str) -> None:
         self._stream.write(f"\r\x1b[2K{said}" if self._stream.isatty() else said)
         self._stream.flush()
@@ -66,9 +71,9 @@ class Line:
     """One engine of a build. cached: whether it was there before; kept: whether it will be there the next time."""
 
     figures: Figures
-    batches: tuple[int, ...]
     cached: bool
     kept: bool
+    batches: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def summary(built: Built) -> str:
                     "levels": figures.largest_error * LEVELS,
                     "compared": figures.compared,
                 }
-    where = "in" if all(line.kept for line in built.lines) else "not kept: nothing can be written in"
+    where = "in" if all(line.kept for line in built.lines) else "not all of it could be kept in"
     said = [table(rows, COLUMNS), f"{built.model.name}, {built.model.size} px, {built.title}; {where} {built.folder}"]
     return "\n".join([*said, *filter(None, [built.advice])])
 

@@ -106,17 +106,18 @@ def exported(model: str | os.PathLike, form: Form = Form()) -> Exported:
 
     A model folder is exported again, from the generator beside its graphs, where it has another form.
     """
-    path = Path(model)
+    path, licence = Path(model), LICENCE
     if is_model(model):
         folder = manifest.find(model)
-        if not form.calibration and form.size in (None, manifest.read(folder).size):
+        described = manifest.read(folder)
+        if not form.calibration and form.size in (None, described.size):
             return Exported(model)
-        path = folder / GENERATOR
+        path, licence = folder / GENERATOR, described.licence
         if not path.is_file():
             option = "--calibration" if form.calibration else f"--size {form.size}"
             raise UsageError(
-                f"{option}: model {manifest.read(folder).name} is made anew for that, but no {GENERATOR} lies beside "
-                "its graphs; give the run or checkpoint that it was exported from"
+                f"{option}: model {described.name} is made anew for that, but no {GENERATOR} lies beside its graphs; "
+                "give the run or checkpoint that it was exported from"
             )
     elif not is_trained(path):
         return Exported(model)
@@ -128,7 +129,7 @@ def exported(model: str | os.PathLike, form: Form = Form()) -> Exported:
         with Cache(folder.parent).lock(folder.name) as waited:
             if waited and _is_whole(folder):
                 return Exported(folder)
-            return Exported(folder, _make(folder, path, source, file, form, made_of))
+            return Exported(folder, _make(folder, path, source, file, form, made_of, licence))
 
 
 def is_model(model: str | os.PathLike) -> bool:
@@ -263,7 +264,9 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _make(folder: Path, path: Path, source: Path, file: BinaryIO, form: Form, made_of: _MadeOf) -> "nn.Module":
+def _make(
+    folder: Path, path: Path, source: Path, file: BinaryIO, form: Form, made_of: _MadeOf, licence: str
+) -> "nn.Module":
     """Export the weights to `folder`, which appears whole; exports of older checkpoints go. Returns the network."""
     try:
         from engine.export import export, load, side_of
@@ -286,7 +289,7 @@ def _make(folder: Path, path: Path, source: Path, file: BinaryIO, form: Form, ma
             raise UsageError(f"--groups {unknown[0]}: {source} has {', '.join(generator.groups)}")
         crops = calibration_crops(form.calibration, size) if form.calibration else None
         described = made / "model"
-        export(generator, described, made_of.name, size, licence=LICENCE, calibration=crops, report=log.info)
+        export(generator, described, made_of.name, size, licence=licence, calibration=crops, report=log.info)
         write_json(described / MADE_OF, asdict(made_of))
         shutil.rmtree(folder, ignore_errors=True)  # what was there is not whole
         try:

@@ -74,9 +74,9 @@ class Agreement:
 
 
 def agreement(got: np.ndarray, expected: np.ndarray) -> Agreement:
-    """got, expected: (N, C, S, S) float32, RGB in [-1, 1], alpha in [0, 1]."""
+    """got, expected: (N, C, S, S) float32, RGB in [-1, 1], alpha in [0, 1]. What is no number agrees with nothing."""
     decibels = [psnr_db(one, true) for one, true in zip(got, expected, strict=True)]
-    return Agreement(float(np.mean(decibels)), min(decibels), float(np.abs(got - expected).max()))
+    return Agreement(float(np.mean(decibels)), float(np.min(decibels)), float(np.abs(got - expected).max()))
 
 
 def psnr_db(got: np.ndarray, expected: np.ndarray) -> float:

@@ -274,13 +274,13 @@ def test_a_group_that_the_network_does_not_have_is_told_before_the_export(tmp_pa
 def test_a_model_folder_in_another_size_is_made_of_its_generator(tmp_path):
     folder = tmp_path / "style"
     generator = build("cyclegan", groups=["many", "few"], size=SIZE, width=4, blocks=1, own=["stem"])
-    export.export(generator, folder, size=SIZE, report=lambda line: None)
+    export.export(generator, folder, size=SIZE, licence="ask the painter", report=lambda line: None)
     assert from_run.exported(folder, Form(size=SIZE)).model == folder
     with pytest.raises(UsageError, match=r"--size 48: model style .* no generator\.safetensors lies beside"):
         from_run.exported(folder, Form(size=48))
     save_generator(folder / "generator.safetensors", generator)
     described = manifest.read(from_run.exported(folder, Form(size=48)).model)
-    assert (described.name, described.size) == ("style", 48)
+    assert (described.name, described.size, described.licence) == ("style", 48, "ask the painter")
 
 
 def test_exports_in_other_forms_do_not_push_each_other_out(tmp_path):
