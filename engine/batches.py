@@ -31,7 +31,18 @@ def parts(array: np.ndarray, batches: Sequence[int]) -> Iterator[tuple[slice, np
         start += batch
 
 
-def fill(out: np.ndarray, array: np.ndarray, batches: Sequence[int], run: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Fill `out` with what `run` makes of `array`, batch by batch."""
-    for place, rows in parts(array, batches):
+def fill(
+    out: np.ndarray,
+    array: np.ndarray,
+    batches: Sequence[int],
+    run: Callable[[np.ndarray], np.ndarray],
+    over: Callable = map,
+) -> None:
+    """Fill `out` with what `run` makes of `array`, batch by batch. over: a `map`, which may have its own threads."""
+
+    def part(each: tuple[slice, np.ndarray]) -> None:
+        place, rows = each
         out[place] = run(rows)[: place.stop - place.start]
+
+    for _ in over(part, parts(array, batches)):
+        pass

@@ -69,6 +69,16 @@ def test_bf16_is_the_half_precision_of_the_graph(exported):
     assert LEAST_DB["bf16"] < psnr_db(got * 2 - 1, drawn(model, x) * 2 - 1) < 75
 
 
+def test_it_is_compiled_in_one_piece(exported):
+    """As on a card, by the part of torch's compiler that needs none."""
+    module = torch_module(read_graph(manifest.open_files(exported), "fp16", pictures=True), torch.float16)
+    crops = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(module, backend="eager", fullgraph=True, dynamic=False)
+        np.testing.assert_array_equal(compiled(crops).numpy(), module(crops).numpy())
+
+
 def test_int8_is_asked_for_by_name_and_tells_that_it_computes_in_floats(exported):
     assert backends.candidates("torch")[0].precisions(("fp32", "int8"))[0] == "fp32"
     assert open_runner(exported, backend="torch", precision="int8", threads=1).spec.arithmetic == "f32"
