@@ -1,6 +1,6 @@
 """How large the numbers get that enter each quantized convolution, measured on real crops.
 
-    percentile   99.99 % of a crop's magnitudes lie below it, averaged over crops
+    percentile   99.999 % of a crop's magnitudes lie below it, averaged over crops
     largest      the largest magnitude over all crops (min-max)
     entropy      the range whose 128 levels tell most of the distribution: least Kullback-Leibler divergence over a
                  histogram of 2048 bins (Migacz, 8-bit inference with TensorRT, GTC 2017)
@@ -15,7 +15,9 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, helper
 
 METHODS = ("percentile", "largest", "entropy")
-PERCENT = 99.99  # of a crop's values; beyond it lie a few pixels that would cost all others resolution
+# Of a crop's values; beyond it lie a few pixels that would cost all others resolution. On crops of all poses and lights
+# 99.99 gave 43.2 dB (worst crop 38.0), 99.999 45.6 (41.9), the largest value 44.0 (42.0)
+PERCENT = 99.999
 SAMPLED = 1 << 18  # values of a tensor that percentiles and histograms are taken from; maxima see all
 BINS, LEVELS = 2048, 128
 FEWEST_BINS, BIN_STEP = 128, 16
