@@ -311,16 +311,18 @@ def test_altered_weights_are_refused(model, backend):
         open_runner(model, backend=backend)
 
 
-def test_a_second_start_compiles_nothing(exported, crops, monkeypatch):
+@pytest.mark.parametrize(
+    "options", [{}, {"precision": "fp16"}, {"batches": (1, 2)}, {"mode": "throughput", "batches": (2,)}]
+)
+def test_a_second_start_compiles_and_measures_nothing(exported, crops, monkeypatch, options):
     import openvino
 
-    first = open_runner(exported, backend="openvino")(pictures_of(crops))
+    from engine import threads
 
-    def compile_model(*_: object) -> None:
-        raise AssertionError("compiled again")
-
-    monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
-    second = open_runner(exported, backend="openvino")
+    first = open_runner(exported, backend="openvino", **options)(pictures_of(crops))
+    monkeypatch.setattr(openvino.Core, "compile_model", None)
+    monkeypatch.setattr(threads, "fastest_ms", None)
+    second = open_runner(exported, backend="openvino", **options)
     np.testing.assert_array_equal(second(pictures_of(crops)), first)
 
 
