@@ -179,6 +179,14 @@ def test_a_checkpoint_that_was_cut_short(tmp_path, capsys, name):
     assert f"{tmp_path / name}: not a" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_without_torch_another_size_says_what_to_install(own_cache):
+    code = "import sys\nsys.modules['torch'] = None\nfrom engine.build import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--precision", "fp32", "--size", "128"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (said,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "needs torch" in said and '".[train]"' in said
+
+
 def test_a_picture_folder_instead_of_a_model(tmp_path, capsys):
     assert run("--model", crops(tmp_path / "crops", 1)) == 1
     assert "no model.json in it" in capsys.readouterr().err
@@ -292,3 +300,15 @@ def test_what_is_stopped_leaves_nothing_half_made(model, own_cache, tmp_path, ou
             assert manifest.hashlib.sha256(content).hexdigest() == json.loads(header)["sha256"]
     assert run(*arguments[:4], "--groups", "kids") == 0
     assert open_runner(model, "kids", precision="fp32").spec.group == "kids"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_an_export_that_is_stopped_leaves_nothing(tmp_path, own_cache):
+    save_generator(tmp_path / "mine.safetensors", network("live", groups=["a"], widths=(8, 8, 8, 16), blocks=(0, 1, 0)))
+    stopped = started("--model", tmp_path / "mine.safetensors", "--precision", "fp32", "--size", "64")
+    line = stopped.stderr.readline()
+    assert "exporting" in line, line
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130 and said.splitlines()[-1] == "python -m engine.build: stopped"
+    assert list((own_cache / "runs").iterdir()) == []
