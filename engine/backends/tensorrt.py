@@ -17,7 +17,7 @@ from engine import cuda, tensorrt_plans
 from engine.backends import Options, backend
 from engine.cache import Cache
 from engine.manifest import ModelFiles
-from engine.runner import CheckedRunner, RunnerSpec
+from engine.runner import CheckedRunner, spec_of
 from engine.tensorrt_engines import Recipe, built_elsewhere, package
 from engine.tensorrt_plans import ALONE, RTX, TARGETS
 from engine.tensorrt_run import Array, Plan, Worker
@@ -57,21 +57,8 @@ class TensorRTRunner(CheckedRunner):
         self.plan = _open(self._recipe, cache)
         self._float_plan: Plan | None = None
         self._idle: dict[Plan, deque[Worker]] = defaultdict(deque)
-        described = files.manifest
-        super().__init__(
-            RunnerSpec(
-                described.name,
-                described.network,
-                files.group,
-                described.size,
-                precision,
-                self.backend_name,
-                device.name,
-                threads=1,
-                arithmetic=ARITHMETIC[precision],
-            ),
-            at_once=True,
-        )
+        spec = spec_of(files, precision, self.backend_name, device.name, 1, ARITHMETIC[precision])
+        super().__init__(spec, at_once=True)
 
     def __call__(self, crops: object, out: object = None) -> object:
         """As Runner.__call__. `crops`, `out` or both may lie on the GPU: anything with `__cuda_array_interface__`.
