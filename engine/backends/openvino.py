@@ -11,7 +11,7 @@ import logging
 import platform
 import queue
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,12 +91,14 @@ class OpenVINORunner(CheckedRunner):
         return rgba
 
 
-def _worker(engines: "dict[int, openvino.CompiledModel]", mode: str, threads: int):
-    """Makes (N, S, S, 4) uint8 RGBA of (N, S, S, 3) uint8 RGB."""
+def _worker(
+    engines: "dict[int, openvino.CompiledModel]", mode: str, threads: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes (N, S, S, 4) uint8 RGBA of (N, S, S, 3) uint8 RGB. engines: by batch size."""
     return _one_by_one(engines) if mode == LATENCY else _Streams(engines, threads)
 
 
-def _one_by_one(engines: "dict[int, openvino.CompiledModel]"):
+def _one_by_one(engines: "dict[int, openvino.CompiledModel]") -> Callable[[np.ndarray], np.ndarray]:
     requests = {batch: engine.create_infer_request() for batch, engine in engines.items()}
 
     def work(crops: np.ndarray) -> np.ndarray:
@@ -121,10 +123,7 @@ class _Streams:
         running = deque()
         try:
             for place, rows in batches.parts(crops, tuple(self._idle)):
-                # a caller who has requests waits for one of its own: two who wait for each other's never go on
-                while running and self._idle[len(rows)].empty():
-                    self._finish(running, pictures)
-                request = self._idle[len(rows)].get()
+                request = self._request(len(rows), running, pictures)
                 running.append((request, place, rows))  # rows: kept as long as they are read
                 request.start_async([rows], share_inputs=True)
         finally:
@@ -132,11 +131,22 @@ class _Streams:
                 self._finish(running, pictures)
         return pictures
 
+    def _request(self, batch: int, running: deque, pictures: np.ndarray) -> "openvino.InferRequest":
+        """An idle one. A caller who has some waits for its own: two who wait for each other's would never go on."""
+        while running:
+            try:
+                return self._idle[batch].get_nowait()
+            except queue.Empty:
+                self._finish(running, pictures)
+        return self._idle[batch].get()
+
     def _finish(self, running: deque, pictures: np.ndarray) -> None:
         request, place, rows = running.popleft()
-        request.wait()
-        pictures[place] = request.get_output_tensor().data[: place.stop - place.start]
-        self._idle[len(rows)].put(request)
+        try:
+            request.wait()
+            pictures[place] = request.get_output_tensor().data[: place.stop - place.start]
+        finally:
+            self._idle[len(rows)].put(request)
 
 
 def _run(request: "openvino.InferRequest", array: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A graph as a torch module draws what ONNX Runtime draws of it; where torch stands among the backends."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,28 @@ def test_auto_takes_torch_last_without_a_card_and_before_processors_with_one(mon
     order = backends.names()
     assert [name for name in order if name in before] == before
     assert order.index("tensorrt") < order.index("torch")
+
+
+@pytest.mark.parametrize(
+    ("answers", "count", "gpus"), [((0, 0), 2, 2), ((0, 0), 0, 0), ((100, 0), 0, 0), ((0, 3), 7, 0), (None, 0, 0)]
+)
+def test_cards_are_those_that_the_driver_counts(monkeypatch, answers, count, gpus):
+    """A driver that is there may find none (100), or fail."""
+
+    class Driver:
+        def __init__(self, name):
+            if answers is None:
+                raise OSError(f"{name}: cannot open shared object file")
+
+        def cuInit(self, flags):
+            return answers[0]
+
+        def cuDeviceGetCount(self, place):
+            place._obj.value = count
+            return answers[1]
+
+    monkeypatch.setattr(ctypes, "CDLL", Driver)
+    assert machine.nvidia_gpus.__wrapped__() == gpus
 
 
 def test_a_start_without_a_card_does_not_load_torch(exported):
