@@ -1,195 +1,231 @@
-"""How long a crop takes, and how exact it is: PyTorch eager, ONNX Runtime and OpenVINO side by side in one run.
+"""How long a crop takes, and how exact it is: PyTorch, ONNX Runtime, OpenVINO and TensorRT side by side in one run.
 
-Eager gets what suits it best: float32 planes already in memory, inference mode, all cores. The engines are timed
-as live video calls them: uint8 picture in, uint8 picture out, conversions included. The opponent is the dense
-network that the live one was designed against, with random weights; time does not depend on them.
+    subjects      a model: its graphs, and its network in PyTorch
+    contenders    the rows that there are on this machine; opponents: PyTorch's, each as it runs best
+    worker        every row in a process of its own, whose peak is the row's memory: libraries, network and calls
+    timing        all rows of a model and batch in turn, round by round
+    roofline      what the network asks for, and what this machine gives
+    measured      all of it for one model
+
+PSNR is that of float pictures over the range 2 against PyTorch in float32 on the processor, crop by crop; rows that
+differ in threads or CUDA graphs alone share it. Ratios are to PyTorch on the same device with all cores.
 """
 
 import argparse
+import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import nn
-
 from benchmarks import timing
-from benchmarks.crops import astronaut_crops
-from benchmarks.eager import eager_network
-from calib.crops import read_crops
-from engine import backends, machine, manifest
-from engine.export import export, psnr_db
-from engine.runner import Runner, open_runner
+from benchmarks.contenders import PRECISIONS, SAME_DB
 from livetoon import cli
+from livetoon.errors import UsageError
 from livetoon.files import write_json
-from trainer.checkpoint import load_generator
-from trainer.networks import build
 
-OPPONENT = "live-dense"
-PACKAGES = ("torch", "openvino", "onnxruntime", "numpy")
-ROUNDS, ROUNDS_QUICK = 12, 3
-CROPS, CROPS_QUICK = 64, 8
+MODELS = ("photo2cartoon-light", "live")
+PACKAGES = ("torch", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "numpy")
+BATCHES, QUICK_BATCHES = (1, 4, 8), (1,)
+COMPILE_S, QUICK_COMPILE_S = 120.0, 0.0
+CROPS, QUICK_CROPS = 64, 4
+EFFORT = timing.Effort(rounds=12, per_round=5, round_s=2, all_s=30, least=5)
+QUICK_EFFORT = timing.Effort(rounds=2, per_round=3, round_s=0.3, all_s=2, least=2)
+BUSY = 0.25  # of the cores: load of others that shows in ratios
 COLUMNS = {
     "model": "model",
+    "batch": "batch",
     "backend": "backend",
     "precision": "precision",
+    "device": "on",
+    "cuda_graphs": "graphs",
     "threads": "threads",
     "p50_ms": "p50 ms",
-    "p95_ms": "p95 ms",
-    "min_ms": "min ms",
-    "cpu_ms": "cpu ms",
+    "p95_ms": "p95",
+    "p99_ms": "p99",
+    "min_ms": "min",
+    "images_per_s": "images/s",
+    "peak_memory_mb": "MB",
+    "gpu_memory_mb": "GPU MB",
     "ratio_to_eager": "x eager",
-    "psnr_db": "psnr dB",
-    "psnr_db_worst": "worst dB",
+    "ratio_to_pytorch": "x PyTorch",
+    "roofline_percent": "roof %",
+    "psnr_db": "PSNR dB",
+    "psnr_db_worst": "worst",
+    "note": "",
 }
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One row before it is measured. `run`: one crop; `infer`: float32 (N, 3, S, S) -> (N, 4, S, S)."""
-
-    model: str
-    network: str
-    backend: str
-    precision: str
-    threads: int
-    run: Callable[[], object]
-    infer: Callable[[np.ndarray], np.ndarray]
-
-
-def contenders(name: str, folder: Path, network: nn.Module, crop: np.ndarray) -> list[Contender]:
-    """Eager first, then every installed backend, precision and thread count (one, and all cores).
-
-    crop: (S, S, 3) uint8 RGB, what the timed calls are given.
-    """
-    group = network.groups[0]
-    x = _floats(crop[None])
-    planes = torch.from_numpy(x)
-
-    def eager() -> None:
-        with torch.inference_mode():
-            network(planes, group)
-
-    def eager_infer(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return network(torch.from_numpy(x), group).numpy()
-
-    kind = network.network_name
-    found = [Contender(name, kind, "pytorch eager", "fp32", torch.get_num_threads(), eager, eager_infer)]
-    stored = manifest.read(folder).precisions
-    for backend, precisions in backends.usable(stored).items():
-        for precision in precisions:
-            for threads in sorted({1, machine.cores()}):
-                runner = open_runner(folder, group, backend, precision, threads)
-                found.append(Contender(name, kind, backend, precision, threads, _call(runner, crop), runner.infer))
-    return found
-
-
-def measure(
-    found: list[Contender], crops: np.ndarray, rounds: int, progress: Callable[[int], None]
-) -> list[dict[str, object]]:
-    """One row for each contender. crops: (N, S, S, 3) uint8 RGB, for the accuracy."""
-    keys = {f"{each.model} {each.backend} {each.precision} {each.threads}": each for each in found}
-    timings = timing.interleaved({key: each.run for key, each in keys.items()}, rounds, progress=progress)
-    x = _floats(crops)
-    expected, eager_ms = {}, {}
-    rows = []
-    for key, each in keys.items():
-        got = np.concatenate([each.infer(one[None]) for one in x])
-        expected.setdefault(each.model, got)
-        eager_ms.setdefault(each.model, timings[key].p50_ms)
-        row = {
-            "model": each.model,
-            "network": each.network,
-            "backend": each.backend,
-            "precision": each.precision,
-            "threads": each.threads,
-            "batch": 1,
-            **asdict(timings[key]),
-            "images_per_s": round(1e3 / timings[key].p50_ms, 1),
-            "ratio_to_eager": round(eager_ms[each.model] / timings[key].p50_ms, 2),
-        }
-        if got is not expected[each.model]:
-            decibels = [psnr_db(one, true) for one, true in zip(got, expected[each.model], strict=True)]
-            row |= {"psnr_db": round(float(np.mean(decibels)), 1), "psnr_db_worst": round(min(decibels), 1)}
-        rows.append(row)
-    return rows
-
-
-@contextmanager
-def opened(model: str) -> Iterator[tuple[str, Path, nn.Module]]:
-    """Name, model folder and eager network of a zoo name, a model folder or anything that can be exported."""
-    if model in manifest.zoo_names() or (Path(model) / manifest.NAME).is_file():
-        folder = manifest.find(model)
-        yield manifest.read(folder).name, folder, eager_network(folder)
-        return
-    with exported(load_generator(model), Path(model).stem) as folder:
-        yield Path(model).stem, folder, load_generator(model)
-
-
-@contextmanager
-def exported(network: nn.Module, name: str, size: int = 256) -> Iterator[Path]:
-    """A model folder for as long as it is needed."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder) / name
-        export(network, folder, size=size, report=lambda line: None)
-        yield folder
-
-
-def _floats(crops: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - 1)
-
-
-def _call(runner: Runner, crop: np.ndarray) -> Callable[[], object]:
-    return lambda: runner(crop[None])
+OF_GPUS = ("device", "cuda_graphs", "gpu_memory_mb")  # columns
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = cli.parser(
         "python -m benchmarks.latency",
-        "Milliseconds a crop and PSNR against PyTorch, for every backend that is installed.",
-        "python -m benchmarks.latency --json latency.json",
+        "Milliseconds a crop, memory and PSNR beside PyTorch, for every backend and precision that is installed.",
+        "python -m benchmarks.latency --quick --plot latency.png",
     )
-    arguments.add_argument("--model", default="live", help="zoo name, model folder, run or .safetensors (default live)")
+    arguments.add_argument(
+        "--model",
+        nargs="+",
+        default=MODELS,
+        help="zoo names, photo2cartoon-light, model folders, runs, checkpoints or public files "
+        f"(default: {' '.join(MODELS)})",
+    )
+    arguments.add_argument("--dense", action="store_true", help="also the live generator's first, dense design")
+    arguments.add_argument(
+        "--precisions", default=",".join(PRECISIONS), help="of the engines, with commas (default: %(default)s)"
+    )
+    arguments.add_argument(
+        "--batches", help=f"crops a call (default: {_listed(BATCHES)}; with --quick {_listed(QUICK_BATCHES)})"
+    )
+    arguments.add_argument(
+        "--compile-limit",
+        type=float,
+        metavar="S",
+        help=f"seconds that torch.compile may take, 0: it is not tried (default: {COMPILE_S:g}; with --quick "
+        f"{QUICK_COMPILE_S:g})",
+    )
     arguments.add_argument(
         "--pictures", type=Path, nargs="+", metavar="DIR", help="crops for the accuracy (default: the astronaut)"
     )
+    arguments.add_argument(
+        "--calibration",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="crops to calibrate INT8 with, of models that have none yet (default: other crops of the astronaut)",
+    )
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write machine and rows there")
+    arguments.add_argument("--plot", type=Path, metavar="FILE", help="draw them there (.png, .svg, .pdf)")
     arguments.add_argument("--quick", action="store_true", help="fewer rounds and crops: a look, not a figure")
     return cli.run(_command, arguments, argv)
 
 
 def _command(options: argparse.Namespace) -> None:
-    rounds, count = (ROUNDS_QUICK, CROPS_QUICK) if options.quick else (ROUNDS, CROPS)
-    opponent = build(OPPONENT, groups=["everyone"]).eval()
-    with opened(options.model) as (name, folder, network):
-        size = manifest.read(folder).size
-        crops = read_crops(options.pictures, count, size) if options.pictures else astronaut_crops(count, size)
-        with exported(opponent, OPPONENT, size) as opponent_folder:
-            found = contenders(name, folder, network, crops[0])
-            found += contenders(OPPONENT, opponent_folder, opponent, crops[0])
-            rows = measure(found, crops, rounds, lambda done: _progress(done, rounds))
-    described = timing.described_machine(PACKAGES)
-    print(_headline(described, size, len(crops)))
-    print(timing.table(rows, COLUMNS))
+    precisions, batches = _checked(options)
+    # they bring torch, which every row's process would load too if it were imported above
+    from benchmarks import measured, subjects
+    from benchmarks.crops import astronaut_crops
+    from calib.crops import read_crops
+
+    effort, count = (QUICK_EFFORT, QUICK_CROPS) if options.quick else (EFFORT, CROPS)
+    compile_s = QUICK_COMPILE_S if options.quick else COMPILE_S
+    extent = measured.Extent(effort, batches, compile_s if options.compile_limit is None else options.compile_limit)
+    calibration = (options.calibration or [subjects.astronaut_folder()]) if "int8" in precisions else None
+    described = timing.described_machine(PACKAGES) | measured.graphics_card()  # now: the load is that of others
+    found = measured.Found()
+    with tempfile.TemporaryDirectory(prefix="livetoon-latency-") as scratch:
+        opened = [subjects.opened(model, Path(scratch), calibration) for model in options.model]
+        if options.dense:
+            opened.append(subjects.dense(Path(scratch)))
+        for subject in opened:
+            size = subject.size
+            crops = read_crops(options.pictures, count, size) if options.pictures else astronaut_crops(count, size)
+            measured.measure(subject, crops, extent, precisions, found, _progress)
+            count = len(crops)
+    result = {
+        "machine": described,
+        "quick": options.quick,
+        "crops": {"judged": count, "of": _said(options.pictures), "calibrating": _said(options.calibration)},
+        "models": found.models,
+        "rates": measured.described(found.rates),
+        "rows": found.rows,
+        "left_out": found.left_out,
+    }
+    print(file=sys.stderr)
+    print(report(result))
     if options.json:
-        write_json(options.json, {"machine": described, "crops": len(crops), "size": size, "rows": rows})
+        write_json(options.json, result)
+    if options.plot:
+        from benchmarks import latency_plot
+
+        latency_plot.write(result, options.plot)
 
 
-def _progress(done: int, rounds: int) -> None:
-    print(f"round {done} of {rounds}", end="\n" if done == rounds else "\r", file=sys.stderr, flush=True)
+def _checked(options: argparse.Namespace) -> tuple[list[str], tuple[int, ...]]:
+    """Precisions and batches; UsageError for an option that cannot be."""
+    precisions = options.precisions.split(",")
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise UsageError(f"--precisions {name}: expected some of {', '.join(PRECISIONS)}")
+    batches = QUICK_BATCHES if options.quick else BATCHES
+    if options.batches is not None:
+        words = options.batches.split(",")
+        if not all(word.isdecimal() and int(word) for word in words):
+            raise UsageError(f"--batches {options.batches}: expected whole numbers from 1 up, as 1,4,8")
+        batches = tuple(sorted({int(word) for word in words}))
+    if options.compile_limit is not None and not options.compile_limit >= 0:
+        raise UsageError(f"--compile-limit {options.compile_limit:g}: expected seconds")
+    for path in filter(None, (options.json, options.plot)):
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{path.parent}: no such folder")
+    if options.plot and options.plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {options.plot}: expected NAME.png, .svg or .pdf")
+    if options.plot and not importlib.util.find_spec("matplotlib"):
+        raise UsageError('--plot needs matplotlib: pip install ".[dev]" in livetoon\'s folder')
+    return precisions, batches
 
 
-def _headline(described: Mapping[str, object], size: int, crops: int) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
-    return (
-        f"{described['processor']}, {described['cores']} cores, {' '.join(described['instruction_sets'])}; {versions}\n"
-        f"{size}x{size}, batch 1, PSNR over {crops} crops; eager: float32 planes in and out, engines: pictures\n"
-    )
+def report(result: Mapping[str, object]) -> str:
+    """Everything that was measured, for a terminal."""
+    machine, crops = result["machine"], result["crops"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    card = f", {machine['gpu']}" if "gpu" in machine else ""
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['instruction_sets'])}{card}; {versions}"
+    ]
+    lines += [
+        f"{each['device']}{_threads(each['threads'])}: {each['gflop_per_s']:.0f} GFLOP/s in {each['arithmetic']}, "
+        f"{each['gb_per_s']:.1f} GB/s"
+        for each in result["rates"]
+    ]
+    lines += [
+        f"{name}: {each['size']}x{each['size']}, {each['gmac']:.2f} GMAC, {each['moved_mb']} MB in float32 a crop"
+        for name, each in result["models"].items()
+    ]
+    lines += [
+        f"PSNR over {crops['judged']} crops of {crops['of']}, -: the same to the bit; INT8 made here from crops of "
+        f"{crops['calibrating']}",
+        "PyTorch: float planes in and out; engines: pictures. MB: peak of a process that does nothing else",
+    ]
+    if (load := machine["load_1min"] or 0) > BUSY * machine["cores"]:
+        lines.append(
+            f"busy: load {load} before it began; PyTorch's threads then wait for each other, see its passive row"
+        )
+    if result["quick"]:
+        lines.append("quick: a look, not a figure")
+    rows = [_shown(row) for row in (*result["rows"], *result["left_out"])]
+    models = list(result["models"])
+    rows.sort(key=lambda row: (models.index(row["model"]), row["batch"]))
+    columns = {key: title for key, title in COLUMNS.items() if key not in OF_GPUS or "gpu" in machine}
+    return "\n".join([*lines, "", timing.table(rows, columns)])
+
+
+def _shown(row: Mapping[str, object]) -> dict[str, object]:
+    """A row for the terminal."""
+    shown = {**row, "note": row.get("why", "strongest PyTorch" if row.get("strongest_pytorch") else "")}
+    if "roofline_share" in row:
+        shown["roofline_percent"] = 100 * row["roofline_share"]
+    if row.get("psnr_db", 0) >= SAME_DB:
+        shown["psnr_db"] = shown["psnr_db_worst"] = None
+    if row["cuda_graphs"] is not None:
+        shown["cuda_graphs"] = "on" if row["cuda_graphs"] else "off"
+    return shown
+
+
+def _threads(count: int | None) -> str:
+    return "" if count is None else f", {count} thread{'s' if count > 1 else ''}"
+
+
+def _said(folders: Sequence[Path] | None) -> str:
+    return ", ".join(str(folder) for folder in folders) if folders else "the astronaut"
+
+
+def _listed(batches: Sequence[int]) -> str:
+    return ",".join(map(str, batches))
+
+
+def _progress(line: str) -> None:
+    print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import comparison
+from benchmarks.contenders import EAGER, PYTORCH, SAME_DB
 from livetoon import cli
 from livetoon.errors import DataError
 from livetoon.files import replacing
@@ -92,19 +93,36 @@ def _latency(result: dict) -> str:
     rows = [
         [
             row["model"],
-            row["backend"],
+            _runs_in(row),
             row["precision"],
-            row["threads"],
+            "GPU" if row["threads"] is None else row["threads"],
             f"{row['p50_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
             f"{row['ratio_to_eager']:.2f}",
-            f"{row['psnr_db']:.1f}" if "psnr_db" in row else "reference",
+            f"{row['psnr_db']:.1f}" if row.get("psnr_db", SAME_DB) < SAME_DB else "reference",
         ]
         for row in result["rows"]
+        if _is_shown(row)
     ]
     title = f"One face of 256 px, {_machine(result)} (`benchmarks/latency.py`):"
     columns = ["model", "backend", "precision", "threads", "p50 ms", "p95 ms", "times eager", "PSNR dB"]
-    return f"{title}\n\n{_table(columns, rows)}"
+    left_out = [row for row in result.get("left_out", []) if row["batch"] == 1]
+    said = sorted({f"{row['model']}, {row['backend']} {row['precision']}: {row['why']}." for row in left_out})
+    return "\n\n".join([title, _table(columns, rows), *said])
+
+
+def _is_shown(row: dict) -> bool:
+    """One crop a call: of PyTorch eager on all cores and what is strongest, of engines every arithmetic once."""
+    if row["batch"] != 1:
+        return False
+    if row["backend"] in PYTORCH:
+        return (row["backend"] == EAGER and row["ratio_to_eager"] == 1) or row["strongest_pytorch"]
+    return not (row["precision"] == "fp16" and row.get("arithmetic") == "f32")
+
+
+def _runs_in(row: dict) -> str:
+    graphs = {True: " with CUDA graphs", False: " without CUDA graphs"}.get(row.get("cuda_graphs"), "")
+    return row["backend"] + graphs + (", strongest PyTorch" if row.get("strongest_pytorch") else "")
 
 
 def _streaming(result: dict) -> str:

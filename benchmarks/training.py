@@ -232,7 +232,7 @@ def _work(connection: Connection, job: Job) -> None:
 
         keep_memory()  # as a run does
     side, seen = Side(job), pictures(job.preset, job.batch)
-    before, _ = _resident()
+    before, _ = timing.resident()
     while True:
         try:
             connection.recv()
@@ -241,23 +241,7 @@ def _work(connection: Connection, job: Job) -> None:
         began, busy = time.perf_counter(), time.process_time()
         figures = side(seen)
         wall, processor = time.perf_counter() - began, time.process_time() - busy
-        connection.send(Took(wall, processor, _resident()[1] - before, side.passes(seen), figures))
-
-
-def _resident() -> tuple[int, int]:
-    """Bytes of this process in memory, now and at its peak.
-
-    Linux says both in /proc; getrusage's peak there may be the parent's. Elsewhere the peak stands for both.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return peak, peak
-    said = dict(line.split(":", 1) for line in lines)
-    return tuple(int(said[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+        connection.send(Took(wall, processor, timing.resident()[1] - before, side.passes(seen), figures))
 
 
 # In the process that asks them.
