@@ -43,9 +43,10 @@ def arguments() -> argparse.ArgumentParser:
     drawing.add_argument("--model",
                          help="a model that came with livetoon, a model folder, or a training run, also while it still "
                          "learns: its newest checkpoint is exported at start (live)")
-    drawing.add_argument("--backend", default="auto", help="what runs it: auto, openvino, onnxruntime (auto)")
+    drawing.add_argument("--backend", default="auto",
+                         help="what runs it: auto, openvino, onnxruntime, torch, tensorrt (auto)")
     drawing.add_argument("--precision", default="auto",
-                         help="numbers it computes with: auto, fp32, bf16 or int8 (auto)")
+                         help="numbers it computes with: auto, fp32, fp16, bf16, int8 (auto)")
     drawing.add_argument("--max-faces", type=int, default=4, metavar="N",
                          help="faces drawn in one picture; further ones are covered (4)")
     video = made.add_argument_group("video")
