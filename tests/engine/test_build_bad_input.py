@@ -57,7 +57,7 @@ def quick(monkeypatch) -> None:
         (["--precision", "int4"], 2, "--precision int4: choose one of auto, fp32, fp16, bf16, int8"),
         (["--backend", "tensorflow"], 2, "backend 'tensorflow': expected auto or one of"),
         (["--backend", "tensorrt"], 1, "tensorrt cannot be used: it needs an NVIDIA GPU with its driver"),
-        (["--backend", "onnxruntime", "--precision", "int8"], 2, "by onnxruntime in fp32; choose one of these"),
+        (["--backend", "onnxruntime", "--precision", "bf16"], 2, "choose one of these or auto"),
         (["--groups", "young-women,pirates"], 2, "--groups pirates: model live has young-women, young-men"),
         (["--size", "8"], 2, "--size 8: expected at least 16 px"),
         (["--batch", "0"], 2, "--batch 0: expected whole numbers from 1 up"),
