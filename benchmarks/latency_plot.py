@@ -26,7 +26,7 @@ COLOURS = {
 }
 MARKS = {"fp32": "o", "fp16": "s", "bf16": "D", "int8": "^"}
 PANEL, BAR, LINES, ENDS = 7.5, 0.3, 3.6, 1.6  # inches: width of a model, height of a row, of the lower half, of titles
-ROOM = 1.62  # of the longest bar: what its words need beside it
+ROOM = 1.55  # of the longest bar: what its words need beside it
 
 
 def write(result: Mapping[str, object], path: Path) -> None:
@@ -58,7 +58,15 @@ def _bars(axes: Axes, name: str, rows: Sequence[Row], asked: Row) -> None:
         axes.barh(place, row["p50_ms"], color=COLOURS.get(row["backend"], "#000000"), alpha=0.55 if one_of_many else 1)
         axes.plot([row["p50_ms"], row["p95_ms"]], [place, place], color="#202020", linewidth=1)
         axes.plot(row["p95_ms"], place, "|", color="#202020", markersize=6)
-        axes.text(row["p95_ms"], place, f"  {_words(row)}", va="center", fontsize=8)
+        axes.annotate(
+            _words(row),
+            (row["p95_ms"], place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # over the line of the roof
+        )
     axes.set_yticks(range(len(rows)), [_label(row) for row in rows], fontsize=8)
     longest = max((row["p95_ms"] for row in rows), default=1)
     axes.set_xlim(0, longest * ROOM)

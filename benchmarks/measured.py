@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from benchmarks import roofline, timing
-from benchmarks.contenders import COMPILED, CPU, Contender, Subject, contenders
+from benchmarks.contenders import COMPILED, CPU, EAGER, PASSIVE, Contender, Subject, contenders
 from benchmarks.worker import GivenUp, Worker
 from engine import machine, manifest
 from engine.graphs import read_graph
@@ -155,7 +155,8 @@ def _accuracies(
     accuracy = {}
     for row in rows:
         contender = row.contender
-        alike = (contender.backend, contender.precision, contender.device)
+        backend = EAGER if contender.backend == PASSIVE else contender.backend
+        alike = (backend, contender.precision, contender.device)
         if alike not in known:
             drawn = row.worker.draw(x)
             expected = drawn if expected is None else expected
