@@ -1,6 +1,6 @@
 """INT8 written into an ONNX graph: quantizer pairs at the convolutions, everything else stays as it is.
 
-    activations   int8, one scale for a tensor, zero point 0; ahead of a reflection pad, which only moves values
+    activations   int8, one scale for a tensor, zero point 0
     weights       int8 codes, one scale for an output channel, zero point 0; biases float32
 
 One form for every runtime: TensorRT takes no other zero point and no integer bias.
@@ -16,29 +16,14 @@ LARGEST_ACTIVATION = 127
 # AVX2 multiplies pairs of bytes and adds two products in 16 bits: full-range weights overflow there
 # (measured: 25 dB on the worst crop instead of 44), half of it cannot
 LARGEST_WEIGHT = 63
-NORMS = ("InstanceNormalization", "LayerNormalization")
 
 
 def sources(model: ModelProto, keep: Collection[str] = ()) -> dict[str, str]:
-    """Name of each convolution that is not in `keep` -> the tensor that is quantized for it.
+    """Name of each convolution that is not in `keep` -> the tensor that is quantized for it: what it reads.
 
-    That is what the convolution reads, or what the Pad before it reads, so that the pad moves bytes. Where that is a
-    ReLU of something else than a norm, the pair stays behind the pad: OpenVINO 2026.4 would leave the convolution in
-    float32.
+    Never what a pad before it reads, though the pad would move bytes then: OpenVINO 2026.4 draws wrong pictures so.
     """
-    producer = {tensor: node for node in model.graph.node for tensor in node.output}
-
-    def ahead(tensor: str) -> str:
-        pad = producer.get(tensor)
-        if pad is None or pad.op_type != "Pad" or not _reflects(pad):
-            return tensor
-        before = producer.get(pad.input[0])
-        if before is not None and before.op_type == "Relu" and producer[before.input[0]].op_type not in NORMS:
-            return tensor
-        return pad.input[0]
-
-    convolutions = (node for node in model.graph.node if node.op_type == "Conv" and node.name not in keep)
-    return {node.name: ahead(node.input[0]) for node in convolutions}
+    return {node.name: node.input[0] for node in model.graph.node if node.op_type == "Conv" and node.name not in keep}
 
 
 def work(model: ModelProto) -> dict[str, int]:
@@ -70,7 +55,6 @@ def int8_convolutions(model: ModelProto, ranges: Mapping[str, float], keep: Coll
     made = ModelProto()
     made.CopyFrom(model)
     weights = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
-    pads = {node.output[0]: node for node in model.graph.node if node.op_type == "Pad"}
     constants: dict[str, np.ndarray] = {}
     quantized = sources(model, keep)
     read: dict[str, str] = {}
@@ -84,14 +68,7 @@ def int8_convolutions(model: ModelProto, ranges: Mapping[str, float], keep: Coll
             if weight not in read:
                 codes, read[weight] = _weight_codes(weight, weights[weight], constants)
                 nodes.append(codes)
-            wide = node.input[0]
-            node.input[1] = read[weight]
-            node.input[0] = read[tensor]
-            if wide != tensor:
-                if wide not in read:
-                    pad, read[wide] = _pad_after(pads[wide], read[tensor])
-                    nodes.append(pad)
-                node.input[0] = read[wide]
+            node.input[0], node.input[1] = read[tensor], read[weight]
         nodes.append(node)
     made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     _keep_what_is_read(made, nodes)
@@ -99,8 +76,7 @@ def int8_convolutions(model: ModelProto, ranges: Mapping[str, float], keep: Coll
 
 
 def _keep_what_is_read(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
-    """Give `model` those of `nodes` that its outputs need: float weights and pads that only quantized convolutions read
-    are left without a reader."""
+    """Give `model` those of `nodes` and constants that its outputs need; float weights that became codes are not."""
     wanted, kept = {end.name for end in model.graph.output}, []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -112,19 +88,6 @@ def _keep_what_is_read(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
     copies = [TensorProto.FromString(value.SerializeToString()) for value in constants]
     del model.graph.initializer[:]
     model.graph.initializer.extend(copies)
-
-
-def _reflects(pad: NodeProto) -> bool:
-    return any(each.name == "mode" and each.s == b"reflect" for each in pad.attribute)
-
-
-def _pad_after(pad: NodeProto, tensor: str) -> tuple[NodeProto, str]:
-    """`pad` once more, of the dequantized `tensor`."""
-    made = NodeProto()
-    made.CopyFrom(pad)
-    made.input[0], made.output[0] = tensor, f"{tensor}.padded"
-    made.name = made.output[0]
-    return made, made.output[0]
 
 
 def _activation_pair(tensor: str, largest: float, constants: dict[str, np.ndarray]) -> tuple[list, str]:
