@@ -1,5 +1,7 @@
 """The live generator's learner: pairs and photos in, batches, steps and sample pictures out."""
 
+import itertools
+import logging
 import math
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,10 +16,14 @@ from trainer.data import Group
 from trainer.layout import DOMAINS
 from trainer.live_step import MOVEMENT, Batch, Trainer
 from trainer.presets import Live
+from trainer.qat import MEASURED, Rounding
 from trainer.validation import Validation
 from trainer.watch import PAIRED, Watch
 
+log = logging.getLogger("trainer")
+
 WARM_UP_STEPS = 100
+NEVER_LEARNED = 1 << 30  # from this step on: batches to look at
 
 
 def spare(
@@ -75,9 +81,28 @@ class LiveLearner:
     def begin(self, stage: int) -> None:
         if stage == 2:
             self.trainer.start_stage_2()
+            if self.trainer.rounding is not None:
+                self.trainer.rounding.ranges.clear()
 
     def enter(self, stage: int) -> None:
         self.validation.tell(self._learned_in(stage))
+        if self.trainer.rounding is not None:
+            self._measure(stage, self.trainer.rounding)
+
+    def _measure(self, stage: int, rounding: Rounding) -> None:
+        """Take the ranges of groups that have none yet; a resumed run has them from its checkpoint."""
+        unknown = [group for group in self._learned_in(stage) if not rounding.knows(group)]
+        crops: dict[str, list[torch.Tensor]] = {group: [] for group in unknown}
+        for step in itertools.count(NEVER_LEARNED):
+            if all(len(seen) >= MEASURED for seen in crops.values()):
+                break
+            for group, batch in self.sampler.batches(stage, step).items():
+                if group in crops:
+                    crops[group].extend(batch.photo)
+        for group, seen in crops.items():
+            rounding.measure(self.trainer.ema, group, torch.stack(seen[:MEASURED]).to(self.device))
+        if unknown:
+            log.info("ranges of int8 steps are taken from %d training crops of %s", MEASURED, ", ".join(unknown))
 
     def _learned_in(self, stage: int) -> tuple[str, ...]:
         return self.preset.groups[:1] if stage == 1 else self.preset.groups
@@ -112,7 +137,8 @@ class LiveLearner:
 
     def parts(self) -> Parts:
         networks = {"generator": self.trainer.generator, "ema": self.trainer.ema}
-        return Parts(networks, {"optimizer": self.trainer.optimizer})
+        ranges = self.trainer.rounding.ranges if self.trainer.rounding is not None else {}
+        return Parts(networks, {"optimizer": self.trainer.optimizer}, dict(ranges))
 
     def state(self) -> dict:
         return {"watch": self.watch.state_dict(), "judge": self.validation.judge}
@@ -120,16 +146,18 @@ class LiveLearner:
     def resume(self, parts: Parts, state: dict) -> None:
         if "watch" in state:  # checkpoints of older runs know none
             self.watch.load_state_dict(state["watch"])
+        if self.trainer.rounding is not None:
+            self.trainer.rounding.ranges = dict(parts.extra)
 
     @torch.no_grad()
     def sheet(self, stage: int, step: int) -> np.ndarray:
         """Input, drawing on white and alpha of a fixed batch, side by side."""
         columns = []
-        for group, batch in self.sampler.batches(stage, 1 << 30).items():
+        for group, batch in self.sampler.batches(stage, NEVER_LEARNED).items():
             batch = batch.to(self.device)
-            drawn = self.trainer.ema(batch.photo, group)
-            laid = losses.on_white(drawn[:, :3], drawn[:, 3:])
-            for triple in zip(batch.photo, laid, drawn[:, 3:].expand_as(laid) * 2 - 1, strict=True):
+            drawn, alpha = self.trainer.draw(batch.photo, group)
+            laid = losses.on_white(drawn, alpha)
+            for triple in zip(batch.photo, laid, alpha.expand_as(laid) * 2 - 1, strict=True):
                 columns.append(torch.cat(list(triple), dim=1))
         whole = torch.cat(columns, dim=2).clamp(-1, 1).cpu()
         return ((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
@@ -144,8 +172,7 @@ class LiveLearner:
     @torch.no_grad()
     def _draw(self, photos: torch.Tensor, group: str) -> torch.Tensor:
         """(N, 3, S, S) in [-1, 1] -> the drawing on white by its own alpha, alike."""
-        drawn = self.trainer.ema(photos.to(self.device), group)
-        return losses.on_white(drawn[:, :3], drawn[:, 3:])
+        return losses.on_white(*self.trainer.draw(photos.to(self.device), group))
 
 
 class Sampler:

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from livetoon.errors import TrainingError
 from trainer import losses
 from trainer.checkpoint import GO_ON
 from trainer.presets import Preset
+from trainer.qat import Rounding
 
 MOVEMENT = ("change", "output_variance")  # figures of a step that are no loss terms
 
@@ -45,15 +47,24 @@ class Batch:
 class Trainer:
     """What changes while a model learns: generator, its average, the optimizer.
 
-    learned: groups whose branches had learned before this run; stage 2 goes on from them.
+    learned: groups whose branches had learned before this run; stage 2 goes on from them. rounding: the generator
+    draws in int8 steps, and its batch statistics stay as they are.
     """
 
-    def __init__(self, generator: nn.Module, preset: Preset, features: nn.Module | None, learned: Sequence[str] = ()):
+    def __init__(
+        self,
+        generator: nn.Module,
+        preset: Preset,
+        features: nn.Module | None,
+        learned: Sequence[str] = (),
+        rounding: Rounding | None = None,
+    ):
         self.generator = generator.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.preset = preset
         self.features = features
         self.learned = tuple(learned)
+        self.rounding = rounding
         self.optimizer = torch.optim.AdamW(generator.parameters(), lr=1.0, weight_decay=preset.weight_decay)
 
     def start_stage_2(self) -> None:
@@ -77,12 +88,14 @@ class Trainer:
         self.generator.train()
         total, figures = 0.0, {}
         for group, batch in batches.items():
-            if group == basic:
+            if self.rounding is not None:
+                logits = self.rounding.logits(self.generator, batch.photo, group, constant_trunk=group != basic)
+            elif group == basic:
                 logits = self.generator.logits(batch.photo, group)
             else:
                 logits = self._rare_logits(batch.photo, group)
             cartoon, alpha = self._targets(batch, group)
-            loss, terms = self._loss(logits, cartoon, alpha, corner)
+            loss, terms = self._loss(logits, cartoon, alpha, corner, self._unrounded(batch.photo, group))
             total = total + loss
             terms |= _movement(logits.detach(), batch.photo, alpha)
             figures.update({f"{group}/{name}": value for name, value in terms.items()})
@@ -93,6 +106,14 @@ class Trainer:
         self.optimizer.step()
         self._average(decay)
         return figures
+
+    @torch.no_grad()
+    def draw(self, photo: Tensor, group: str) -> tuple[Tensor, Tensor]:
+        """photo: (N, 3, S, S) in [-1, 1] -> drawing, alike, and alpha, (N, 1, S, S) in [0, 1], of the averaged weights:
+        in int8 steps where those are learned."""
+        logits = self.ema.logits if self.rounding is None else partial(self.rounding.logits, self.ema)
+        drawn = logits(photo, group)
+        return torch.tanh(drawn[:, :3]), torch.sigmoid(drawn[:, 3:])
 
     def _rare_logits(self, photo: Tensor, group: str) -> Tensor:
         """The trunk as a constant function, statistics included; the branch's statistics stay the basic group's,
@@ -120,8 +141,23 @@ class Trainer:
         cartoon = losses.on_white(drawn[:, :3], alpha)
         return torch.cat([batch.cartoon, cartoon]), torch.cat([batch.alpha[:pairs], alpha])
 
-    def _loss(self, logits: Tensor, cartoon: Tensor, alpha: Tensor, corner: tuple[int, int]) -> tuple[Tensor, dict]:
+    @torch.no_grad()
+    def _unrounded(self, photo: Tensor, group: str) -> Tensor | None:
+        """What the averaged weights draw of the same photo, drawing and alpha, where rounding is to change little."""
+        return self.ema(photo, group) if self.rounding is not None and self.preset.unrounded else None
+
+    def _loss(
+        self,
+        logits: Tensor,
+        cartoon: Tensor,
+        alpha: Tensor,
+        corner: tuple[int, int],
+        unrounded: Tensor | None = None,
+    ) -> tuple[Tensor, dict]:
         terms = losses.live_terms(logits, cartoon, alpha)
+        if unrounded is not None:
+            drawn = torch.cat([torch.tanh(logits[:, :3]), torch.sigmoid(logits[:, 3:])], dim=1)
+            terms["unrounded"] = (drawn - unrounded).square().mean()
         if self.features is not None:
             (y, x), side = corner, self.preset.size * 3 // 8
             window = (..., slice(y, y + side), slice(x, x + side))

@@ -34,6 +34,7 @@ class Live(Preset):
     """The live generator from pairs. The loss is a weighted sum: a term of weight 0 is logged, but teaches nothing
     (and `feature`, which costs most, is then not even computed)."""
 
+    qat: bool = _help("draw in int8 steps while learning (--qat)", False)
     network: str = _help("network family (trainer/networks)", "live")
     own: tuple[str, ...] = _help(
         "parts that each group has to itself", ("e1", "e2", "d3", "m2", "refine", "d2", "m1", "out")
@@ -56,6 +57,7 @@ class Live(Preset):
     structure: float = _help("1 - SSIM of the same (Wang et al. 2004)", 0.2)
     alpha: float = _help("cross-entropy of the alpha", 0.5)
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
+    unrounded: float = _help("with --qat: squared distance to what the averaged weights draw without rounding", 0.0)
     validate_every: int = _help(VALIDATE_EVERY, 500)
 
 
@@ -222,6 +224,12 @@ NO_PROGRAM = {
     ),
 }
 
+# What `--qat` sets: a short run at a low rate in which every group learns.
+QAT = {
+    "qat": True, "stage1_steps": 0, "stage2_steps": 200, "stage2_learning_rate": 1e-4, "ema": 0.98, "unrounded": 100.0,
+    "validate_every": 50,
+}  # fmt: skip
+
 # Of unpaired translation: fields of a preset that not every generator takes, beside ALL_TAKE.
 NETWORKS = {
     "photo2cartoon": ("light", "heads"),
@@ -244,11 +252,16 @@ LIMITS = {"ema": 0.99999, "beta1": 0.999, "ada_target": 1, "unpaired_share": 1, 
 
 def fields(preset: Preset) -> dict[str, dataclasses.Field]:
     """What `--set` may override."""
-    return {f.name: f for f in dataclasses.fields(preset) if f.name not in ("name", "source")}
+    return {f.name: f for f in dataclasses.fields(preset) if f.name not in ("name", "source", "qat")}
 
 
 def resolve(
-    name: str, overrides: list[str], groups: str | None = None, basic: str | None = None, as_published: bool = False
+    name: str,
+    overrides: list[str],
+    groups: str | None = None,
+    basic: str | None = None,
+    as_published: bool = False,
+    qat: bool = False,
 ) -> Preset:
     """The preset `name` with `name=value` overrides; unknown names and values are refused.
 
@@ -263,6 +276,10 @@ def resolve(
             why = NO_PROGRAM.get(name, "follows a paper whose program does not run")
             raise UsageError(f"--as-published: {name} {why}; leave it out")
         preset = replace(preset, **AS_PUBLISHED[name])
+    if qat:
+        if not isinstance(preset, Live):
+            raise UsageError(f"--qat: preset {name} has no INT8 form that it could learn; it is for --preset live")
+        preset = replace(preset, **QAT)
     known, changes, given = fields(preset), {}, {}
     for override in overrides + ([f"groups={groups}"] if groups is not None else []):
         key, equals, value = override.partition("=")

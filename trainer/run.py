@@ -97,6 +97,11 @@ def arguments():
         f"{', '.join(MAY_CHANGE)} and --identity may be others: the run gets longer or shorter, or is judged otherwise",
     )
     parser.add_argument(
+        "--qat",
+        action="store_true",
+        help="preset live: a short run from trained weights (--init) that learns to draw in the steps of INT8",
+    )
+    parser.add_argument(
         "--as-published", action="store_true", help="where program and paper differ, follow the program"
     )
     parser.add_argument(
@@ -147,6 +152,11 @@ def _run(options) -> int | None:
     loggers = [name for name in options.log.split(",") if name and name != "none"]
     _check_inputs(preset, inputs, options.no_face_id)
     check_names(loggers)
+    if options.qat and options.init is None and not options.resume:
+        raise UsageError(
+            "--qat: goes on from trained weights; name a run or a .safetensors file with --init, as "
+            "engine/zoo/live/generator.safetensors"
+        )
     if options.init is not None and not options.init.exists():
         raise UsageError(f"--init {options.init}: no such file or folder")
     if options.out is None:
@@ -186,7 +196,7 @@ def _preset(options) -> Preset:
         overrides.append(f"{name}={value}")
     if options.no_face_id and "face_id" in known:
         overrides.append("face_id=0")
-    return resolve(options.preset, overrides, options.groups, options.basic, options.as_published)
+    return resolve(options.preset, overrides, options.groups, options.basic, options.as_published, options.qat)
 
 
 def _check_inputs(preset: Preset, inputs: Inputs, no_face_id: bool) -> None:
@@ -316,6 +326,7 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     from trainer.initial import branched_network, start_live
     from trainer.live import LiveLearner, spare
     from trainer.live_step import Trainer
+    from trainer.qat import Rounding
     from trainer.validation import Validation, open_judges
 
     if parallel.processes > 1:
@@ -334,7 +345,8 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     features = FeatureNetwork() if preset.feature else None
     validation = Validation(preset, kept, spared, judges, paired=True)
     config |= {"metric_features": validation.metric_features, "spared": spared}
-    return LiveLearner(Trainer(generator, preset, features, config["learned"]), trained, parallel.device, validation)
+    trainer = Trainer(generator, preset, features, config["learned"], Rounding() if preset.qat else None)
+    return LiveLearner(trainer, trained, parallel.device, validation)
 
 
 def _translation(preset: Translation, inputs: Inputs, init: Path | None, config: dict, parallel):
