@@ -12,6 +12,7 @@ from engine.fold import FoldedCAM, FoldedDecoder, FoldedHourGlass, folded
 from livetoon.errors import ModelError
 
 SIDE = 32
+TOLERANCE = 1e-3  # norms over few pixels magnify rounding: float32 itself is 3e-4 from float64; a wrong fold misses by 0.1
 NETWORKS = {
     "photo2cartoon": {"width": 8, "size": SIDE},
     "photo2cartoon full, heads": {"width": 8, "size": SIDE, "light": False, "own": ["cam", "up2"], "heads": 2},
@@ -38,7 +39,7 @@ def test_a_folded_network_draws_the_same(name):
     for group in generator.groups:
         expected = generator(crops, group).image
         got = folded(alone(generator, group))(crops, ALONE).image
-        assert (got - expected).abs().max() < 1e-4 * max(1, expected.abs().max())
+        assert (got - expected).abs().max() < TOLERANCE
 
 
 def test_every_part_that_can_be_folded_is():
@@ -62,7 +63,7 @@ def test_an_exported_graph_is_small_takes_any_number_of_crops_and_no_norm_over_o
     crops = torch.rand(3, 3, SIDE, SIDE) * 2 - 1
     got = session.run(["rgba"], {"crop": crops.numpy()})[0]
     expected = (generator(crops, "kids").image + 1) / 2
-    assert abs(got[:, :3] - expected.numpy()).max() < 1e-4
+    assert abs(got[:, :3] - expected.numpy()).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["ugatit", "cyclegan"])
