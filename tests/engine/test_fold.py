@@ -12,7 +12,7 @@ from engine.fold import FoldedCAM, FoldedDecoder, FoldedHourGlass, folded
 from livetoon.errors import ModelError
 
 SIDE = 32
-TOLERANCE = 1e-3  # norms over few pixels magnify rounding: float32 itself is 3e-4 from float64; a wrong fold misses by 0.1
+TOLERANCE = 1e-3  # norms over few pixels magnify rounding: float32 is 3e-4 from float64, a wrong fold 0.1
 NETWORKS = {
     "photo2cartoon": {"width": 8, "size": SIDE},
     "photo2cartoon full, heads": {"width": 8, "size": SIDE, "light": False, "own": ["cam", "up2"], "heads": 2},
