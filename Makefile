@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell scripts/find-python.sh)
 ARGS ?=
 TESTS ?=
+# These compute and may run side by side; the others measure time or hold a browser
+COMPUTING := tests/benchmarks tests/calib tests/engine tests/trainer
 
 .PHONY: live test lint clean
 
@@ -18,8 +20,8 @@ test: $(VENV)/.test
 	@scripts/find-chromium.sh
 	@$(MAKE) --no-print-directory lint
 ifeq ($(TESTS)$(ARGS),)
-	$(BIN)/python -m pytest --ignore=tests/trainer --ignore=tests/benchmarks
-	$(BIN)/python -m pytest -n 2 tests/trainer tests/benchmarks
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPUTING))
+	$(BIN)/python -m pytest -n 2 $(COMPUTING)
 else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 endif
