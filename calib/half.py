@@ -5,7 +5,7 @@ shifts, because sums over 65,536 pixels overflow half precision or lose its digi
 the input and at the output, so that a graph takes and gives what it did before.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
@@ -24,6 +24,7 @@ SUMMING = {
 }
 # Inputs by place that are float32 whatever the node computes in: the factors of a Resize
 ALWAYS_FLOAT = {"Resize": (1, 2)}
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 OPSET = 21  # from 19 on quantizers take half precision; what else changed since 18 touches no operation of ours
 
@@ -32,7 +33,8 @@ def half_precision(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
     """A copy of `model` (float32, or with int8 quantizer pairs) that computes in float16.
 
     keep: names of nodes that stay in float32, beside the norms. Weights are stored as float16; those that are too large
-    for it (beyond 65504) become infinite, which a comparison shows.
+    for it (beyond 65504) become infinite, which a comparison shows. A quantizer's scale that it would round to zero, of
+    a channel whose weights are all but zero, becomes its smallest number: TensorRT refuses zero.
     """
     floats = _tensors_of(model, FLOAT)
     constants = {value.name: value for value in model.graph.initializer}
@@ -40,6 +42,7 @@ def half_precision(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
     made.CopyFrom(model)
     del made.graph.node[:], made.graph.initializer[:], made.graph.value_info[:]
     width = dict.fromkeys((each.name for each in model.graph.input), FLOAT)
+    scales = {node.input[1] for node in model.graph.node if node.op_type in QUANTIZERS}
     written: dict[tuple[str, int], str] = {}
 
     def read(tensor: str, wanted: int) -> str:
@@ -48,11 +51,11 @@ def half_precision(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
             return written[tensor, wanted]
         name = f"{tensor}.half" if wanted == HALF else f"{tensor}.float"
         if tensor in constants:
-            values = numpy_helper.to_array(constants[tensor])
+            values = numpy_helper.to_array(constants[tensor]).astype(np.float16 if wanted == HALF else np.float32)
+            if tensor in scales:
+                values = np.maximum(values, np.finfo(values.dtype).smallest_subnormal)
             name = tensor if wanted == FLOAT else name
-            made.graph.initializer.append(
-                numpy_helper.from_array(values.astype(np.float16 if wanted == HALF else np.float32), name)
-            )
+            made.graph.initializer.append(numpy_helper.from_array(values, name))
         elif width[tensor] == wanted:
             name = tensor
         else:
@@ -73,8 +76,7 @@ def half_precision(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
         if node.op_type == "Cast" and helper.get_node_attr_value(node, "to") == FLOAT:
             width[node.output[0]] = FLOAT  # as it is written there
         made.graph.node.append(copied)
-    for tensor in _untouched(model, floats):
-        made.graph.initializer.append(tensor)
+    made.graph.initializer.extend(value for value in model.graph.initializer if value.name not in floats)
     for end in made.graph.output:
         if end.name in floats and width[end.name] == HALF:
             _rename_output(made, end.name, f"{end.name}.half")
@@ -120,11 +122,6 @@ def _tensors_of(model: ModelProto, wanted: int) -> set[str]:
     for value in (*inferred.input, *inferred.output, *inferred.value_info):
         kinds[value.name] = value.type.tensor_type.elem_type
     return {name for name, kind in kinds.items() if kind == wanted}
-
-
-def _untouched(model: ModelProto, floats: set[str]) -> Iterator[TensorProto]:
-    """Constants of whole numbers: shapes, axes, codes."""
-    return (value for value in model.graph.initializer if value.name not in floats)
 
 
 def _rename_output(model: ModelProto, old: str, new: str) -> None:

@@ -126,11 +126,7 @@ class Ahead:
     def make(self, report: Report) -> None:
         from engine.tensorrt_engines import build_ahead
 
-        cache = cache_of(self.files.folder)
-        for name, fields in self.keys.items():
-            if cache.load(name, fields) is None:
-                cache.path(name).unlink(missing_ok=True)  # one that was cut short has the right fields
-        build_ahead(self.files, self.precision, self.targets, self.batches, cache, report)
+        build_ahead(self.files, self.precision, self.targets, self.batches, cache_of(self.files.folder), report)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """As a card computes it: what is half precision in the graph is rounded to it."""

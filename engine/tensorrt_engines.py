@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from engine.backends import LATENCY, fields_of, slot
 from engine.cache import Cache
 from engine.cuda import Device
@@ -104,7 +102,7 @@ class Recipe:
 
         batch = self.batches[0] if len(self.batches) == 1 else None
         rest = "fp16" if self.precision == "int8" else "fp32"
-        return with_positive_scales(read_graph(self.files, self.precision, batch, self.pictures, rest))
+        return read_graph(self.files, self.precision, batch, self.pictures, rest)
 
 
 def build_ahead(
@@ -117,12 +115,12 @@ def build_ahead(
 ) -> Key:
     """A plan of TensorRT for RTX for the cards `targets`, into `cache`: on any machine, whatever it has itself.
 
-    What the cache has already is not built again. UsageError for targets that cannot be.
+    What the cache has already, whole, is not built again. UsageError for targets that cannot be.
     """
     recipe = Recipe(files, precision, tuple(batches), RTX, check_targets(targets, precision))
     name, fields = recipe.key
     with cache.lock(name):
-        if not cache.has(name, fields):
+        if cache.load(name, fields) is None:
             cache.store(name, fields, recipe.build(cache, report))
     return name, fields
 
@@ -142,19 +140,3 @@ def built_elsewhere(cache: Cache, key: Key) -> str | None:
     if values:
         return f"{path} was built {', '.join(values)}"
     return f"{path} is for another {', '.join(changed)}" if changed else None
-
-
-def with_positive_scales(model: "ModelProto") -> "ModelProto":
-    """The same graph without quantizer scales of zero, in place: TensorRT refuses those.
-
-    Float16 has them where a channel's weights are all but zero: its smallest number takes their place.
-    """
-    from onnx import numpy_helper
-
-    scales = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    for value in model.graph.initializer:
-        if value.name in scales:
-            steps = numpy_helper.to_array(value)
-            smallest = np.finfo(steps.dtype).smallest_subnormal
-            value.CopyFrom(numpy_helper.from_array(np.maximum(steps, smallest), value.name))
-    return model

@@ -89,3 +89,15 @@ def test_what_int8_leaves_becomes_half(crops):
     scales = [node.input[1] for node in half.graph.node if node.op_type.endswith("Linear")]
     assert scales and {of[name] for name in scales} == {TensorProto.FLOAT16}
     assert np.abs(run(rounding(half), crops) - run(quantized, crops)).max() < 0.1
+
+
+def test_a_channel_of_nearly_nothing_keeps_a_scale(crops):
+    model = model_of()
+    weight = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    weight[1] *= 1e-8  # float16's smallest number is 6e-8
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "weight"))
+    quantized = int8_convolutions(model, activation_ranges(model, sources(model).values(), crops)["largest"])
+    half = half_precision(quantized)
+    scales = {node.input[1] for node in half.graph.node if node.op_type.endswith("Linear")}
+    stored = [numpy_helper.to_array(value) for value in half.graph.initializer if value.name in scales]
+    assert len(stored) == 2 and min(each.min() for each in stored) > 0

@@ -11,7 +11,7 @@ from engine import manifest
 from engine.cache import Cache
 from engine.export import export
 from engine.graphs import read_graph, with_pictures
-from engine.tensorrt_engines import build_ahead, with_positive_scales
+from engine.tensorrt_engines import build_ahead
 from engine.tensorrt_plans import build_plan
 
 pytest.importorskip("tensorrt_rtx")
@@ -45,5 +45,5 @@ def test_photo2cartoon_light_is_built_with_int8_convolutions(light):
     model = read_graph(manifest.open_files(light), "fp32", 1)
     quantized: ModelProto = int8_convolutions(model, dict.fromkeys(sources(model).values(), 4.0))
     assert sum(node.op_type == "QuantizeLinear" for node in quantized.graph.node) > 100
-    plan = build_plan(with_positive_scales(with_pictures(half_precision(quantized))), RTX_30_40_50)
+    plan = build_plan(with_pictures(half_precision(quantized)), RTX_30_40_50)
     assert len(plan) > WEIGHTS
