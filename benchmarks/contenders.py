@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from engine import backends, machine, manifest
+from engine.backends import PRECISIONS
 from engine.cache import cache_of
 from engine.proof import planes
 from engine.runner import open_runner
@@ -27,7 +28,6 @@ EMULATED = {("torch", "int8")}  # draws what the graph says, multiplied in float
 RECORDING = ("tensorrt", "tensorrt-rtx")  # engines that can be told to do without CUDA graphs
 CPU, CUDA = "cpu", "cuda"
 SAME_DB = 200.0  # engine.proof calls the PSNR of pictures that are the same to the bit 206
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def contenders(subject: Subject, batch: int, precisions: Collection[str] = PRECI
 def _pytorch() -> Iterator[tuple[str, str, str, bool | None]]:
     """Backend, precision, device and CUDA graphs of PyTorch's rows."""
     yield EAGER, "fp32", CPU, None
-    if {"avx512_bf16", "amx_bf16"} & set(machine.instruction_sets()):
+    if machine.has_bf16():
         yield EAGER, "bf16", CPU, None
     yield PASSIVE, "fp32", CPU, None
     yield CHANNELS_LAST, "fp32", CPU, None

@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import timing
-from benchmarks.contenders import PRECISIONS, SAME_DB
+from benchmarks.contenders import SAME_DB
+from engine.backends import PRECISIONS
 from livetoon import cli
 from livetoon.errors import UsageError
 from livetoon.files import write_json
@@ -104,8 +105,8 @@ def _command(options: argparse.Namespace) -> None:
     precisions, batches = _checked(options)
     # they bring torch, which every row's process would load too if it were imported above
     from benchmarks import measured, subjects
-    from benchmarks.crops import astronaut_crops
     from calib.crops import read_crops
+    from engine.proof import astronaut_crops
 
     effort, count = (QUICK_EFFORT, QUICK_CROPS) if options.quick else (EFFORT, CROPS)
     compile_s = QUICK_COMPILE_S if options.quick else COMPILE_S

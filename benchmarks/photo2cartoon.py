@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from livetoon import cli
 from livetoon.files import replacing
 from trainer import data
-from trainer.checkpoint import load_network, save_generator
+from trainer.checkpoint import save_generator
 from trainer.networks import build
+from trainer.networks.layers import clamp
 
 WEIGHTS = Path(__file__).parent / "models" / "photo2cartoon-light.safetensors"
 GROUP = "young-women"
@@ -50,9 +51,7 @@ def learn(folder: Path, seed: int = 2026) -> nn.Module:
             nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             schedule.step()
-            for module in generator.modules():
-                if hasattr(module, "clamp"):
-                    module.clamp()
+            clamp(generator)
             seen.append(loss.item())
             if step % REPORT_EVERY == 0:
                 print(
@@ -63,11 +62,6 @@ def learn(folder: Path, seed: int = 2026) -> nn.Module:
     return generator.eval()
 
 
-def trained(path: Path = WEIGHTS) -> nn.Module:
-    """The network with its weights in float32, in eval mode."""
-    return load_network(path)
-
-
 def _planes(pictures: list[np.ndarray], mirror: bool) -> Tensor:
     """(S, S, 3) uint8 RGB each -> (N, 3, S, S) float32 in [-1, 1]."""
     planes = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -75,7 +69,7 @@ def _planes(pictures: list[np.ndarray], mirror: bool) -> Tensor:
 
 
 def _save_half(generator: nn.Module, path: Path) -> None:
-    """Store in float16: half the file, and what `trained` reads is exactly what is measured."""
+    """Store in float16: half the file, and what is read from it is exactly what is measured."""
     generator.half()
     with replacing(path) as temporary:
         save_generator(temporary, generator)

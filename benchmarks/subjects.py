@@ -9,10 +9,10 @@ from torch import nn
 
 from benchmarks import photo2cartoon
 from benchmarks.contenders import Subject
-from benchmarks.crops import astronaut_crops
 from benchmarks.eager import eager_network
 from engine import from_run, manifest
 from engine.export import load
+from engine.proof import astronaut_crops
 from livetoon.errors import ModelError, UsageError
 from livetoon.files import replacing, user_folder
 from trainer.checkpoint import load_network, save_generator

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -103,13 +102,10 @@ def percentile(values: Iterable[float], percent: float) -> float:
 def described_machine(packages: Sequence[str]) -> dict[str, object]:
     """Processor, cores, instruction sets, system, load, and the versions of `packages` that are installed."""
     return {
-        "processor": machine.processor(),
-        "cores": machine.cores(),
-        "instruction_sets": list(machine.instruction_sets()),
-        "system": f"{platform.system()} {platform.machine()}",
+        **machine.described(),
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
-        "versions": {name: version for name in packages if (version := _version(name))},
+        "versions": machine.versions(packages),
     }
 
 
@@ -127,10 +123,3 @@ def resident() -> tuple[int, int]:
         return peak, peak
     said = dict(line.split(":", 1) for line in lines)
     return tuple(int(said[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

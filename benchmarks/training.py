@@ -30,7 +30,6 @@ PRESETS = ("photo2cartoon", "ugatit-light", "fewshot", "face2webtoon-group", "ke
 PACKAGES = ("torch", "numpy")
 PRECISIONS = ("fp32", "bf16")
 STEPS = 5  # of each side, after one that warms up
-FAST_BF16 = ("avx512_bf16", "amx_bf16")  # elsewhere the library converts to float32 and back
 RANDOM = "random"
 PASSES = {"cyclegan": 6}  # generator passes of a public step; 8 in all of the U-GAT-IT family
 COLUMNS = {
@@ -329,7 +328,7 @@ def chosen(options: argparse.Namespace) -> list[Translation]:
 def _headline(described: dict[str, object], bf16: bool) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
     lines = [f"{described['processor']}, {described['cores']} cores; {versions}; public: float32, plain Adam"]
-    if bf16 and not set(FAST_BF16) & set(machine.instruction_sets()):
+    if bf16 and not machine.has_bf16():
         lines.append("This processor has no fast bf16: its bf16 rows tell memory, not speed.")
     return "\n".join(lines) + "\n"
 

@@ -24,21 +24,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine import build_report, build_timing, manifest
-from engine.build_door import RECORD, Wanted, arguments, check, check_model, chosen, wanted_of
+from engine.build_door import RECORD, Wanted, arguments, batches_of, check, check_model, chosen, wanted_of
 from engine.build_engines import Ahead, Compiled, Engine, Figures, Kept, label
-from engine.build_report import Built, Line, Progress
+from engine.build_report import Built, Line
 from engine.cache import ENGINES
 from engine.from_run import Form, exported
-from engine.manifest import Manifest, ModelFiles
+from engine.manifest import CARD, Manifest, ModelFiles
 from engine.proof import Agreement, Crops, agreement, graph_drawn, planes
 from livetoon import cli
 from livetoon.errors import EngineError, UsageError
 from livetoon.files import replacing, sha256, user_folder, write_json
+from livetoon.progress import Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-CARD = "MODEL_CARD.md"
 CROPS = 8  # to compare on; photo2cartoon takes torch 0.7 s each
 FLOOR_DB = {"fp32": 50.0, "fp16": 34.0, "bf16": 34.0, "int8": 33.0}  # of the worst crop; below it one sees it
 
@@ -119,7 +119,7 @@ def _built(
 
 def _engines(wanted: Wanted, folder: Path, described: Manifest) -> list[Engine]:
     backend, precision = chosen(wanted, described.precisions, described.name)
-    batches = wanted.batches if described.batch is None else (described.batch,)
+    batches = batches_of(wanted, described)
     groups = [manifest.open_files(folder, group) for group in wanted.groups or described.groups]
     if backend is None:
         return [Ahead(files, wanted.targets, precision, batches) for files in groups]

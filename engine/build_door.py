@@ -16,7 +16,7 @@ from engine.runner import choose
 from livetoon import cli
 from livetoon.errors import UsageError
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("auto", *backends.PRECISIONS)
 RTX_BACKEND = "tensorrt-rtx"
 AHEAD = ("fp16", "fp32", "int8")  # what a plan can be built in for other machines, the default first
 RECORD = "build.json"
@@ -70,15 +70,16 @@ def check_model(wanted: Wanted, described: Manifest) -> None:
     """What only the model tells; errors as of `check`."""
     if unknown := [group for group in wanted.groups if group not in described.groups]:
         raise UsageError(f"--groups {unknown[0]}: model {described.name} has {', '.join(described.groups)}")
-    if described.batch is not None and wanted.batches not in ((1,), (described.batch,)):
-        raise UsageError(
-            f"--batch {_list(wanted.batches)}: model {described.name} was exported for {described.batch} crops a call "
-            "and takes no other number; export it without --batch"
-        )
+    batches_of(wanted, described)
     stored = described.precisions
     if wanted.precision == "int8" and "int8" not in stored and not wanted.calibration:
         raise UsageError(f"--precision int8: model {described.name} has no INT8 graphs; {_two_ways(described.name)}")
     chosen(wanted, (*stored, "int8") if wanted.calibration and "int8" not in stored else stored, described.name)
+
+
+def batches_of(wanted: Wanted, described: Manifest) -> tuple[int, ...]:
+    """Sizes to compile for; UsageError for those that the model does not take."""
+    return described.batches(wanted.batches, f"--batch {_list(wanted.batches)}")
 
 
 def chosen(wanted: Wanted, stored: Sequence[str], name: str) -> tuple[type[Backend] | None, str]:

@@ -1,13 +1,8 @@
 """What a build tells: progress while it works, a table and one JSON object when it is done."""
 
 import platform
-import shutil
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 
 from engine import machine
 from engine.build_engines import Figures
@@ -31,39 +26,6 @@ COLUMNS = {
     "compared": "compared",
     "cached": "cached",
 }
-
-
-class Progress:
-    """Lines on standard error; on a terminal a stage that goes on is overwritten by what comes of it."""
-
-    def __init__(self):
-        self._stream = sys.stderr
-
-    @contextmanager
-    def stage(self, said: str) -> Iterator[None]:
-        """A stage that takes a while: "young-women: compiling for openvino 2026.4.1 ... 1.2 s"."""
-        began = time.monotonic()
-        self.passing(f"{said} ...")
-        yield
-        self.line(f"{said} ... {time.monotonic() - began:.1f} s")
-
-    def line(self, said: str) -> None:
-        self._write(f"{said}\n")
-
-    def passing(self, said: str) -> None:
-        if self._stream.isatty():
-            self._write(said[: shutil.get_terminal_size().columns - 1])
-        else:
-            self._write(f"{said}\n")
-
-    def tick(self, said: str) -> None:
-        """Signs of life that only somebody who watches wants."""
-        if self._stream.isatty():
-            self.passing(said)
-
-    def _write(self, said: str) -> None:
-        self._stream.write(f"\r\x1b[2K{said}" if self._stream.isatty() else said)
-        self._stream.flush()
 
 
 @dataclass(frozen=True)
@@ -97,13 +59,8 @@ def described(built: Built) -> dict[str, object]:
         "network": built.model.network,
         "size": built.model.size,
         "backend": built.title,
-        "machine": {
-            "processor": machine.processor(),
-            "cores": machine.cores(),
-            "instruction_sets": list(machine.instruction_sets()),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"livetoon": __version__, "python": platform.python_version(), **_versions()},
+        "machine": machine.described(),
+        "versions": {"livetoon": __version__, "python": platform.python_version(), **machine.versions(PACKAGES)},
         "crops": built.crops,
         "rows": [row for line in built.lines for row in _rows(line)],
         "advice": built.advice,
@@ -157,13 +114,3 @@ def advice(figures: Sequence[Figures], title: str) -> str | None:
         f"{told.precision} is not faster with {title} on this machine: {own:.1f} ms a crop, {rival} takes {other:.1f}; "
         f"build --precision {rival} instead"
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.build_engines import Compiled, Engine
-from engine.build_report import Progress
 from engine.runner import Runner, open_runner
+from livetoon.progress import Progress
 
 ROUNDS, LEAST_ROUNDS = 20, 3
 ENOUGH_S = 15.0  # after which only the least rounds are made

@@ -22,10 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine import bundle_manifest, bundle_notes, bundle_wheels, manifest
+from engine import backends, bundle_manifest, bundle_notes, bundle_wheels, manifest
 from engine.backends.openvino import X86
 from engine.bundle_manifest import ENGINES, FACES, MODEL, WHEELS, BundleManifest
-from engine.bundle_notes import CARD
 from engine.bundle_target import MACHINES, PYTHONS, RUN_ON, Target, this_platform, this_python
 from engine.bundle_wheels import Wheel
 from engine.from_run import playable
@@ -33,9 +32,10 @@ from faces import weights
 from livetoon import __version__, cli
 from livetoon.errors import UsageError
 from livetoon.files import naming, sha256, write_json
+from livetoon.progress import Progress
 
 BACKENDS = ("openvino", "onnxruntime")  # those whose libraries the [stream] extra brings
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("auto", *backends.PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -83,26 +83,6 @@ class Made:
             "seconds": self.seconds,
             "wheels": rows,
         }
-
-
-class Progress:
-    """A line for every step; a passing one, which the next overwrites, on terminals only."""
-
-    def __init__(self):
-        self._stream = sys.stderr
-
-    def line(self, said: str) -> None:
-        self._stream.write(f"{self._start()}{said}\n")
-        self._stream.flush()
-
-    def passing(self, said: str) -> None:
-        if self._stream.isatty():
-            columns = shutil.get_terminal_size().columns
-            self._stream.write(f"{self._start()}{said[: columns - 1]}")
-            self._stream.flush()
-
-    def _start(self) -> str:
-        return "\r\x1b[2K" if self._stream.isatty() else ""
 
 
 def bundle(wanted: Wanted, progress: Progress) -> Made:
@@ -210,7 +190,7 @@ def _copy_model(model: Path, described: manifest.Manifest, folder: Path) -> None
     for group in described.groups:
         manifest.open_files(model, group)
     folder.mkdir()
-    for name in (*described.files, manifest.NAME, CARD):
+    for name in (*described.files, manifest.NAME, manifest.CARD):
         if (model / name).is_file():
             shutil.copyfile(model / name, folder / name)
 
@@ -228,7 +208,7 @@ def _wheels(wanted: Wanted, folder: Path, temporary: Path, progress: Progress) -
     work = temporary / "work"
     if wanted.wheels is None:
         source: bundle_wheels.Source = bundle_wheels.Index(
-            wanted.target, bundle_wheels.pins(), work, progress.line, progress.passing
+            wanted.target, bundle_wheels.pins(), work, progress.line, progress.tick
         )
         given = None
     else:
@@ -245,7 +225,6 @@ def _compile(
     wanted: Wanted, described: manifest.Manifest, folder: Path, progress: Progress
 ) -> dict[str, object] | None:
     """Compile every group into `folder`/engines; the machine that they are for."""
-    from engine import backends
     from engine.runner import open_runner
 
     backend = wanted.backend

@@ -11,7 +11,6 @@
 A bundle is never written to: it may lie on a medium that cannot be.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -26,7 +25,7 @@ from engine import manifest as model_manifest
 from engine.cache import ENGINES, Cache
 from livetoon import __version__
 from livetoon.errors import EngineError, ModelError
-from livetoon.files import sha256, user_folder, write_json
+from livetoon.files import into_place, sha256, user_folder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +164,7 @@ def open_bundle(folder: str | os.PathLike) -> Bundle:
     for name, known in bundle.manifest.files.items():
         if not name.startswith((f"{MODEL}/", f"{FACES}/")) or name.startswith(engines):
             continue
-        path = folder / name
-        if not path.is_file():
-            raise ModelError(f"{path}: missing; {AGAIN}")
-        if sha256(path) != known:
-            raise ModelError(f"{path}: altered or cut short (its sha256 is not the one in {NAME}); {AGAIN}")
+        model_manifest.check_file(folder / name, known, NAME, AGAIN)
     return bundle
 
 
@@ -177,11 +172,7 @@ def read(folder: Path) -> BundleManifest:
     """`manifest.json` of `folder`; ModelError when it is missing, broken or of a newer version."""
     path = folder / NAME
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields.pop("version")
-        if version != VERSION:
-            raise ModelError(f"{path}: version {version}, this livetoon reads version {VERSION}; update livetoon")
-        found = BundleManifest(**fields)
+        found = BundleManifest(**model_manifest.read_fields(path, VERSION))
         found = replace(found, groups=tuple(found.groups), built=tuple(found.built))
         _check(found)
     except (FileNotFoundError, NotADirectoryError):
@@ -219,12 +210,7 @@ def _copied(model: Path, listed: Mapping[str, str]) -> Path:
         copy.mkdir()
         for name in names:
             shutil.copyfile(model / name, copy / name)
-        shutil.rmtree(folder, ignore_errors=True)  # what was there is not whole
-        try:
-            copy.rename(folder)
-        except OSError:
-            if not _is_whole(folder, names):  # else another start has made it meanwhile
-                raise
+        into_place(copy, folder, lambda: _is_whole(folder, names))
     return folder
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from engine.bundle_manifest import LICENCES, BundleManifest, described
 from engine.bundle_target import RUN_ON
 from engine.bundle_wheels import ROOT, Wheel
+from engine.manifest import CARD
 from livetoon.errors import DataError
 
 EDGE = Path(__file__).parent / "edge"
-CARD = "MODEL_CARD.md"
 LONGEST = 60  # characters; some packages have their licence's whole text where its name belongs
 HEAD = """# Licences of the wheels
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +26,10 @@ from calib.sensitivity import LEAST_SHARE, Accuracy, Calibrated, calibrated
 from engine import from_run, manifest, pack, rewrite
 from engine.cache import Cache
 from engine.drawing_graph import DrawingGraphs
+from engine.from_run import CALIBRATION_CROPS, LEAST_CROPS
 from engine.live_graph import LiveGraphs
+from engine.manifest import CARD
+from engine.proof import agreement, graph_drawn
 from livetoon import cli
 from livetoon.errors import ModelError, UsageError
 from livetoon.files import naming, sha256, user_folder, write_json
@@ -35,11 +37,9 @@ from trainer.checkpoint import load_network
 from trainer.networks.branches import Branched, Drawing
 
 LICENCE = "weights: research and non-commercial use only, see MODEL_CARD.md"
-CARD = "MODEL_CARD.md"
 CALIBRATION = "calibration.json"
 LEAST_DB = {"fp32": 50.0, "int8": 33.0}  # on the worst crop; below it a crop would visibly differ
 INT8_DB = 40.0  # mean over crops that an INT8 graph should reach; errors of two grey levels
-CALIBRATION_CROPS, LEAST_CROPS = 64, 8
 USUAL_SIZE = 256  # px, of live generators whose run is not known
 JUDGED = 4  # every fourth of these crops does not calibrate, it judges
 
@@ -167,15 +167,11 @@ def _calibrated(
 ) -> Calibrated:
     """The INT8 graph of `model`. crops, judged: (N, 3, S, S) float32 in [-1, 1]."""
 
-    def drawn(graph: onnx.ModelProto) -> np.ndarray:
-        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-        return run_graph(session, judged, batch)
-
-    expected = drawn(model)
+    expected = graph_drawn(model.SerializeToString(), judged, batch)
 
     def judge(graph: onnx.ModelProto) -> Accuracy:
-        decibels = [psnr_db(one, true) for one, true in zip(drawn(graph), expected, strict=True)]
-        return Accuracy(float(np.mean(decibels)), min(decibels))
+        found = agreement(graph_drawn(graph.SerializeToString(), judged, batch), expected)
+        return Accuracy(found.mean_db, found.worst_db)
 
     bar = Accuracy(int8_db, LEAST_DB["int8"])
     made = calibrated(model, crops, judge, bar, lambda line: report(f"{group}: {line}"), batch)
@@ -225,31 +221,17 @@ def prove(
 
     crops: (N, 3, S, S) float32 in [-1, 1]. batch: how many the graph takes.
     """
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     expected = drawn(generator.float().eval(), torch.from_numpy(crops), group).numpy()
-    got = run_graph(session, crops, batch)
-    decibels = [psnr_db(one, true) for one, true in zip(got, expected, strict=True)]
+    found = agreement(graph_drawn(graph, crops, batch), expected)
     report(
-        f"{graph.stem}: {np.mean(decibels):.1f} dB against torch, worst crop {min(decibels):.1f} dB, "
-        f"largest error {np.abs(got - expected).max():.1e}, {graph.stat().st_size / 1e3:.0f} kB"
+        f"{graph.stem}: {found.mean_db:.1f} dB against torch, worst crop {found.worst_db:.1f} dB, "
+        f"largest error {found.largest:.1e}, {graph.stat().st_size / 1e3:.0f} kB"
     )
-    if min(decibels) < least_db:
+    if found.worst_db < least_db:
         raise ModelError(
-            f"{graph.name} differs from torch: {min(decibels):.1f} dB on its worst crop, expected {least_db:.0f}; "
+            f"{graph.name} differs from torch: {found.worst_db:.1f} dB on its worst crop, expected {least_db:.0f}; "
             f"nothing was written"
         )
-
-
-def run_graph(session: onnxruntime.InferenceSession, crops: np.ndarray, batch: int = 1) -> np.ndarray:
-    """crops (N, 3, S, S) float32 in [-1, 1] one after another -> (N, 4, S, S), RGB in [-1, 1], alpha in [0, 1]."""
-    rgba = np.concatenate([session.run(["rgba"], {"crop": each[None].repeat(batch, axis=0)})[0][:1] for each in crops])
-    return np.concatenate([rgba[:, :3] * 2 - 1, rgba[:, 3:]], axis=1)
-
-
-def psnr_db(got: np.ndarray, expected: np.ndarray) -> float:
-    """Peak signal-to-noise ratio over the range 2 of pictures in [-1, 1]."""
-    mean_square = float(np.mean(np.square(got.astype(np.float64) - expected)))
-    return 10 * np.log10(4 / max(mean_square, 1e-20))
 
 
 def proof_crops(size: int, count: int = 4) -> np.ndarray:

@@ -28,7 +28,7 @@ from engine import manifest
 from engine.cache import Cache
 from livetoon import __version__
 from livetoon.errors import ModelError, UsageError
-from livetoon.files import naming, sha256, user_folder, write_json
+from livetoon.files import into_place, naming, sha256, user_folder, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -291,12 +291,7 @@ def _make(
         described = made / "model"
         export(generator, described, made_of.name, size, licence=licence, calibration=crops, report=log.info)
         write_json(described / MADE_OF, asdict(made_of))
-        shutil.rmtree(folder, ignore_errors=True)  # what was there is not whole
-        try:
-            described.rename(folder)
-        except OSError:
-            if not _is_whole(folder):  # else another start has made it meanwhile
-                raise
+        into_place(described, folder, lambda: _is_whole(folder))
     _remove_older(folder, _prefix(path, form))
     return generator
 

@@ -18,6 +18,7 @@ from livetoon.files import sha256, write_json
 ZOO = Path(__file__).parent / "zoo"
 NAME = "model.json"
 WEIGHTS = "weights.bin"
+CARD = "MODEL_CARD.md"  # beside them; a person writes it
 VERSION = 1
 RESTORE = "export the model again, or restore the file from the repository"
 
@@ -49,6 +50,20 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, {"version": VERSION, **asdict(self)})
+
+    def batches(self, wanted: tuple[int, ...], said: str) -> tuple[int, ...]:
+        """`wanted`, or the one size that the graphs take where that is all that is wanted.
+
+        UsageError, which begins with `said`, for sizes that they do not take.
+        """
+        if self.batch is None:
+            return wanted
+        if wanted not in ((1,), (self.batch,)):
+            raise UsageError(
+                f"{said}: model {self.name} was exported for {self.batch} crops a call and takes no other number; "
+                "export it without --batch"
+            )
+        return (self.batch,)
 
 
 @dataclass(frozen=True)
@@ -104,15 +119,29 @@ def find(model: str | os.PathLike) -> Path:
     )
 
 
+def read_fields(path: Path, known_version: int) -> dict[str, object]:
+    """What a description in JSON says but its version; ModelError for a newer one. What json.loads raises, and KeyError
+    or AttributeError, for what is none."""
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    version = fields.pop("version")
+    if version != known_version:
+        raise ModelError(f"{path}: version {version}, this livetoon reads version {known_version}; update livetoon")
+    return fields
+
+
+def check_file(path: Path, known: str, listed_in: str, remedy: str) -> None:
+    """ModelError when `path` is missing, or its sha256 is not the `known` one that the file `listed_in` lists."""
+    if not path.is_file():
+        raise ModelError(f"{path}: missing; {remedy}")
+    if sha256(path) != known:
+        raise ModelError(f"{path}: altered or cut short (its sha256 is not the one in {listed_in}); {remedy}")
+
+
 def read(folder: Path) -> Manifest:
     """`model.json` of `folder`; ModelError when it is missing, broken or of a newer version."""
     path = folder / NAME
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields.pop("version")
-        if version != VERSION:
-            raise ModelError(f"{path}: version {version}, this livetoon reads version {VERSION}; update livetoon")
-        manifest = Manifest(**fields)
+        manifest = Manifest(**read_fields(path, VERSION))
         manifest = replace(manifest, groups=tuple(manifest.groups), precisions=tuple(manifest.precisions))
         _check_types(manifest)
     except FileNotFoundError:
@@ -156,9 +185,5 @@ def open_files(model: str | os.PathLike, group: str | None = None) -> ModelFiles
     if group not in manifest.groups:
         raise UsageError(f"model {manifest.name} has no group {group!r}: expected one of {', '.join(manifest.groups)}")
     for name in (*(graph_name(group, precision) for precision in manifest.precisions), WEIGHTS):
-        path = folder / name
-        if not path.is_file():
-            raise ModelError(f"{path}: missing; {RESTORE}")
-        if sha256(path) != manifest.files[name]:
-            raise ModelError(f"{path}: altered or cut short (its sha256 is not the one in {NAME}); {RESTORE}")
+        check_file(folder / name, manifest.files[name], NAME, RESTORE)
     return ModelFiles(folder, manifest, group)

@@ -168,14 +168,7 @@ def _options(described: Manifest, threads: int | None, batches: Sequence[int], m
         raise UsageError(f"mode {mode!r}: expected {' or '.join(MODES)}")
     if not batches or any(type(batch) is not int or batch < 1 for batch in batches):
         raise UsageError(f"batches {batches!r}: expected whole numbers from 1 up, as (1, 4)")
-    chosen = tuple(sorted(set(batches)))
-    fixed = described.batch
-    if fixed is not None and chosen not in ((1,), (fixed,)):
-        raise UsageError(
-            f"batches {batches!r}: model {described.name} was exported for {fixed} crops a call and takes no other "
-            "number; export it without --batch"
-        )
-    return Options(threads, chosen if fixed is None else (fixed,), mode)
+    return Options(threads, described.batches(tuple(sorted(set(batches))), f"batches {batches!r}"), mode)
 
 
 def _check(spec: RunnerSpec, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:

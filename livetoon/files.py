@@ -5,9 +5,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]  # disk, quota, file
@@ -55,6 +56,19 @@ def replacing(path: str | os.PathLike, suffix: str | None = None) -> Iterator[Pa
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def into_place(made: Path, folder: Path, is_whole: Callable[[], bool]) -> None:
+    """Give `made`, a whole folder beside it, the name `folder`, whose content is not whole.
+
+    An error of the system counts only where `is_whole()` is still false: another process may have done the same.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        made.rename(folder)
+    except OSError:
+        if not is_whole():
+            raise
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

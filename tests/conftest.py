@@ -1,10 +1,26 @@
 """What all tests share: CI skips nothing."""
 
 import os
+import sys
+import types
 
 import pytest
 
 _skipped: list[str] = []
+
+
+@pytest.fixture
+def windows_locks(monkeypatch) -> None:
+    """There is no fcntl there; msvcrt locks bytes of a file and raises OSError where another holds them."""
+    held = []
+
+    def locking(number, mode, count):
+        if mode == 2 and held:
+            raise OSError(13, "Permission denied")
+        held.append(count) if mode == 2 else held.clear()
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from calib.quantize import LARGEST_ACTIVATION, LARGEST_WEIGHT
-from calib.ranges import PERCENT
+from calib.ranges import nearly_largest
 
 MEASURED = 16  # crops of each group that ranges are taken from
 SMALLEST = 1e-6  # range of a tensor that is all zeros
@@ -46,7 +46,7 @@ class Rounding:
     def measure(self, generator: nn.Module, group: str, crops: Tensor) -> None:
         """Take the group's ranges from what `generator` computes of `crops`, (N, 3, S, S) in [-1, 1], unrounded.
 
-        The rule is that of calib.ranges: PERCENT of a crop's magnitudes, averaged over crops; 1 of the picture itself.
+        The rule is calib's `percentile` (calib/ranges.py), averaged over crops; 1 of the picture itself.
         """
         seen: dict[str, list[float]] = {}
         with _reading(generator, group, lambda name, x: seen.setdefault(name, []).append(_magnitude(x))):
@@ -99,8 +99,7 @@ def _parameter(value: Tensor, fixed: bool) -> Tensor:
 
 
 def _magnitude(x: Tensor) -> float:
-    """PERCENT of one crop's magnitudes lie below it. numpy finds it in a tenth of torch's time."""
-    return float(np.percentile(x.abs().cpu().numpy(), PERCENT))
+    return nearly_largest(x.abs().cpu().numpy().ravel())
 
 
 def _layers(generator: nn.Module, group: str) -> Iterator[tuple[str, str | None]]:

@@ -16,6 +16,7 @@ from engine.manifest import ModelFiles
 from livetoon import __version__
 from livetoon.errors import EngineError, UsageError
 
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")  # those that there are names for; a backend has some of them
 LATENCY, THROUGHPUT = "latency", "throughput"
 MODES = (LATENCY, THROUGHPUT)
 UNUSABLE = (ImportError, OSError, EngineError)  # a library that cannot be loaded, a device that is not there

@@ -39,8 +39,6 @@ LEFT_OUT = (
     "TensorrtExecutionProvider",  # both build for minutes at the first crop; our own backends show it and keep more
     "NvTensorRTRTXExecutionProvider",
 )
-
-
 ARITHMETIC = {"fp16": "f16", "fp32": "f32", "int8": "int8"}
 TIMED_CROPS = 4  # for each thread, so that all are busy
 
@@ -91,9 +89,8 @@ class ONNXRuntimeRunner(CheckedRunner):
         if taken != provider:
             log.warning("ONNX Runtime cannot use its %s here, the processor draws instead", provider)
         device = machine.processor() if taken == CPU else taken.removesuffix("ExecutionProvider")
-        arithmetic = (
-            "f32" if taken == CPU and precision == "fp16" else ARITHMETIC[precision]
-        )  # halves are widened there
+        # the processor widens halves
+        arithmetic = "f32" if taken == CPU and precision == "fp16" else ARITHMETIC[precision]
         spec = spec_of(files, precision, NAME, device, threads, arithmetic)
         super().__init__(spec, at_once=_side_by_side(provider, options))
         self._work = _worker(session, threads, options)

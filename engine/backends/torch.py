@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "torch"
 ARITHMETIC = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}  # int8: its codes are multiplied as floats
-BF16 = ("avx512_bf16", "amx_bf16")  # without one of them a processor takes 40 times as long in bf16 as in float32
 
 
 def rank() -> float:
@@ -43,7 +42,7 @@ class TorchRunner(CheckedRunner):
         if torch.cuda.is_available():
             has = {"fp16": True, "bf16": torch.cuda.is_bf16_supported(including_emulation=False), "fp32": True}
         else:
-            has = {"fp32": True, "bf16": not set(BF16).isdisjoint(machine.instruction_sets())}
+            has = {"fp32": True, "bf16": machine.has_bf16()}
         return tuple(name for name, there in (has | {"int8": "int8" in stored}).items() if there)
 
     @staticmethod

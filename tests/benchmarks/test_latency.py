@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import crops, latency, latency_plot, measured, readme, subjects, timing
+from benchmarks import latency, latency_plot, measured, readme, subjects, timing
 from benchmarks.contenders import COMPILED, CPU, EAGER, PYTORCH, SAME_DB, Contender
 from benchmarks.eager import eager_network
 from benchmarks.worker import GivenUp, Worker
 from engine import backends, machine
-from engine.export import export, psnr_db
+from engine.export import export
+from engine.proof import astronaut_crops, psnr_db
 from livetoon.errors import EngineError, ModelError
 from trainer.checkpoint import save_generator
 from trainer.networks import build
@@ -155,7 +156,7 @@ def test_a_model_that_int8_does_not_suit_is_measured_without(tmp_path, monkeypat
 def test_crops_that_calibrate_are_not_those_that_judge():
     calibrating = {path.read_bytes() for path in subjects.astronaut_folder().iterdir()}
     assert len(calibrating) == subjects.CALIBRATING
-    judging = crops.astronaut_crops(latency.CROPS, subjects.CROP_SIZE)
+    judging = astronaut_crops(latency.CROPS, subjects.CROP_SIZE)
     assert calibrating.isdisjoint(cv2.imencode(".png", crop[..., ::-1])[1].tobytes() for crop in judging)
 
 
@@ -168,7 +169,7 @@ def test_a_row_that_cannot_run_is_left_out_with_its_reason(folder, tmp_path, mon
     monkeypatch.setattr(measured, "contenders", lambda *_: rows)
     found = measured.Found()
     extent = measured.Extent(timing.Effort(rounds=1), (1,), 0)
-    measured.measure(subject, crops.astronaut_crops(1, SIZE), extent, (), found, lambda line: None)
+    measured.measure(subject, astronaut_crops(1, SIZE), extent, (), found, lambda line: None)
     assert [row["backend"] for row in found.rows] == [EAGER]
     assert [row["backend"] for row in found.left_out] == ["openvino"]
     assert "fp8" in found.left_out[0]["why"]
@@ -176,7 +177,7 @@ def test_a_row_that_cannot_run_is_left_out_with_its_reason(folder, tmp_path, mon
 
 def test_what_takes_too_long_is_given_up_and_gone(folder, tmp_path):
     subject = subjects.opened(str(folder), tmp_path, None)
-    with Worker(Contender(subject, EAGER, "fp32", CPU, 1, 8), crops.astronaut_crops(8, SIZE)) as worker:
+    with Worker(Contender(subject, EAGER, "fp32", CPU, 1, 8), astronaut_crops(8, SIZE)) as worker:
         worker.open()
         with pytest.raises(GivenUp, match="given up after 0 s"):
             worker.start(limit_s=0)
@@ -237,8 +238,8 @@ def test_figures_of_a_graphics_card(tmp_path):
 
 
 def test_crops_are_real_and_the_same_every_time():
-    first = crops.astronaut_crops(4, SIZE)
+    first = astronaut_crops(4, SIZE)
     assert (first.shape, first.dtype) == ((4, SIZE, SIZE, 3), np.uint8)
-    np.testing.assert_array_equal(first, crops.astronaut_crops(4, SIZE))
+    np.testing.assert_array_equal(first, astronaut_crops(4, SIZE))
     assert all(20 < each.std() < 120 for each in first)
     assert len({each.tobytes() for each in first}) == 4

@@ -13,8 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from engine import backends, machine, manifest
-from engine.export import export, proof_crops, psnr_db
+from engine.export import export, proof_crops
 from engine.graphs import read_graph
+from engine.proof import psnr_db
 from engine.runner import open_runner
 from engine.torch_graph import OPERATIONS, torch_module
 from livetoon.errors import EngineError

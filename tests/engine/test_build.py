@@ -16,7 +16,7 @@ import torch
 from engine import build, build_engines, build_report, build_timing, export, manifest
 from engine.build_engines import Figures
 from engine.cache import Cache
-from engine.proof import Crops, agreement, planes
+from engine.proof import Crops, agreement, planes, psnr_db
 from engine.runner import open_runner
 from trainer.checkpoint import save_generator
 
@@ -107,7 +107,7 @@ def test_the_figures_are_those_of_the_engine(model, generator, tmp_path, quick):
     x = planes(Crops(None, 64, build.CROPS).pictures)
     got = open_runner(model, "kids", precision="int8").infer(x)
     decibels = [
-        export.psnr_db(one, true)
+        psnr_db(one, true)
         for one, true in zip(got, export.drawn(generator, torch.from_numpy(x), "kids").numpy(), strict=True)
     ]
     assert row["psnr_mean_db"] == pytest.approx(np.mean(decibels), abs=0.1)

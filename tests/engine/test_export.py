@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from engine import export, live_graph, manifest
+from engine.proof import psnr_db
 from livetoon.errors import ModelError, UsageError
 
 SIZE = 32
@@ -285,4 +286,4 @@ def test_command_without_a_checkpoint(tmp_path, capsys):
 
 
 def test_psnr_of_a_known_error():
-    assert export.psnr_db(np.full((2, 2), 0.02), np.zeros((2, 2))) == pytest.approx(40.0)
+    assert psnr_db(np.full((2, 2), 0.02), np.zeros((2, 2))) == pytest.approx(40.0)

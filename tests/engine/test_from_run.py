@@ -14,6 +14,7 @@ import torch
 
 from engine import export, from_run, manifest
 from engine.from_run import Form
+from engine.proof import psnr_db
 from engine.runner import open_runner
 from livetoon.errors import ModelError, UsageError
 from trainer import public_files, run
@@ -89,7 +90,7 @@ def traced(own_cache, traces) -> None:
 def worst_db(runner, generator) -> float:
     x = export.proof_crops(SIZE)[:2]
     expected = export.drawn(generator, torch.from_numpy(x), runner.spec.group).numpy()
-    return min(export.psnr_db(got, true) for got, true in zip(runner.infer(x), expected, strict=True))
+    return min(psnr_db(got, true) for got, true in zip(runner.infer(x), expected, strict=True))
 
 
 def test_a_run_plays_as_torch_draws_it_in_every_group_and_size(trained):
@@ -219,7 +220,7 @@ def test_another_size_is_exported_once_and_found_again_without_torch(tmp_path, o
     assert manifest.read(made.model).size == 48 and made.network.groups == ("many", "few")
     x = export.proof_crops(48)[:1]
     expected = export.drawn(load_generator(out), torch.from_numpy(x), "few").numpy()
-    assert export.psnr_db(open_runner(made.model, "few", precision="fp32", threads=1).infer(x), expected) > 60
+    assert psnr_db(open_runner(made.model, "few", precision="fp32", threads=1).infer(x), expected) > 60
     code = (
         "import sys\nfrom engine.from_run import Form, exported\n"
         "print(exported(sys.argv[1], Form(size=48)), 'torch' in sys.modules)"

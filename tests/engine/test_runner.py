@@ -17,7 +17,7 @@ from torch.nn import functional
 from engine import backends, manifest
 from engine.backends import MODES, Options
 from engine.cache import Cache
-from engine.export import psnr_db
+from engine.proof import psnr_db
 from engine.runner import open_runner
 from livetoon import inference
 from livetoon.errors import EngineError, ModelError, UsageError

@@ -17,7 +17,7 @@ from engine import backends, cuda, manifest, tensorrt_engines, tensorrt_plans
 from engine.backends import Options
 from engine.backends.tensorrt import RTXRunner, TensorRTRunner
 from engine.cache import Cache
-from engine.export import psnr_db
+from engine.proof import psnr_db
 from engine.runner import open_runner
 from livetoon.errors import EngineError, UsageError
 from tests.engine.gpu import COMPILED, Cuda, Foreign, Library, array_at, plan_of

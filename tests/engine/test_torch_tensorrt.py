@@ -10,7 +10,7 @@ import torch
 
 from engine import backends
 from engine.backends import torch_tensorrt as backend_file
-from engine.export import psnr_db
+from engine.proof import psnr_db
 from engine.runner import open_runner
 from livetoon.errors import EngineError, UsageError
 

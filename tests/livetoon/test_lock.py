@@ -5,7 +5,6 @@ import importlib
 import subprocess
 import sys
 import threading
-import types
 
 import pytest
 
@@ -90,17 +89,7 @@ def test_a_file_that_cannot_be_made_or_locked_is_named(tmp_path, monkeypatch):
         pass
 
 
-def test_it_holds_on_windows_too(tmp_path, monkeypatch):
-    """There is no fcntl there; msvcrt locks bytes of a file and raises OSError where another holds them."""
-    held = []
-
-    def locking(number, mode, count):
-        if mode == 2 and held:
-            raise OSError(13, "Permission denied")
-        held.append(count) if mode == 2 else held.clear()
-
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0))
+def test_it_holds_on_windows_too(tmp_path, monkeypatch, windows_locks):
     windows = importlib.reload(lock)
     try:
         path = tmp_path / "a.lock"

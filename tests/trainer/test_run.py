@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import cv2
@@ -209,17 +208,7 @@ def test_samples_that_cannot_be_written_end_the_run(pairs, tmp_path, monkeypatch
     assert "stage1-000006.jpg: cannot be written" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_the_lock_holds_on_windows_too(tmp_path, monkeypatch):
-    """There is no fcntl there; msvcrt locks bytes of a file and raises OSError where another holds them."""
-    held = []
-
-    def locking(number, mode, count):
-        if mode == 2 and held:
-            raise OSError(13, "Permission denied")
-        held.append(count) if mode == 2 else held.clear()
-
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0))
+def test_the_lock_holds_on_windows_too(tmp_path, monkeypatch, windows_locks):
     importlib.reload(loop)
     importlib.reload(files_lock)
     try:
