@@ -11,8 +11,8 @@ import numpy as np
 
 from faces.align import move
 from faces.hair import HairTone
-from faces.matte import keep
 from faces.skin import SkinTone
+from faces.stray import keep
 
 SMALL = 64  # px, side on which masks are found
 MASKS_EVERY_S = 0.1  # heads lie still in their crop: about every third frame has masks of its own
