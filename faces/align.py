@@ -1,6 +1,7 @@
 """One crop geometry for training, live video and paste: five points onto a fixed template."""
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -38,17 +39,43 @@ def align_matrix(points: np.ndarray, size: int = CROP) -> np.ndarray:
 
 
 def crop(frame: np.ndarray, matrix: np.ndarray, size: int = CROP) -> np.ndarray:
-    """frame: (H, W, 3) uint8 RGB; matrix: (2, 3) frame -> crop -> (size, size, 3) uint8 RGB, white outside.
+    """frame: (H, W, 3) uint8 RGB; matrix: (2, 3) frame -> crop -> (size, size, 3) uint8 RGB, white outside."""
+    return crops(frame, [matrix], size)[0]
 
-    A face much larger than the crop is averaged down by halves first, so that fine hair does not flicker.
+
+def crops(frame: np.ndarray, matrices: Sequence[np.ndarray], size: int = CROP) -> np.ndarray:
+    """frame: (H, W, 3) uint8 RGB; matrices: (2, 3) each, frame -> crop -> (N, size, size, 3) uint8 RGB.
+
+    A face much larger than the crop is averaged down by halves first, so that fine hair does not flicker. Outside the
+    frame is white, but its edge goes on for two or three pixels: what is pasted back along it then holds no white.
     """
-    frame, matrix = np.asarray(frame), np.asarray(matrix, np.float64)
-    while float(np.hypot(matrix[0, 0], matrix[1, 0])) < SAMPLED and min(frame.shape[:2]) >= 4:
-        height, width = frame.shape[0] // 2, frame.shape[1] // 2
-        frame = cv2.resize(frame[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA)
+    frame = np.asarray(frame)
+    cut = np.empty((len(matrices), size, size, 3), np.uint8)
+    for matrix, picture in zip(matrices, cut, strict=True):
+        _crop(frame, np.asarray(matrix, np.float64), picture)
+    return cut
+
+
+def _crop(frame: np.ndarray, matrix: np.ndarray, picture: np.ndarray) -> None:
+    """Cut the crop of `matrix` into `picture` (S, S, 3)."""
+    size = picture.shape[0]
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    halvings = max(0, math.ceil(math.log2(SAMPLED / scale)))
+    left, top, right, bottom = _reached(matrix, size, frame.shape, 2**halvings)
+    part, matrix = frame[top:bottom, left:right], _moved(matrix, left, top)
+    while halvings and min(part.shape[:2]) >= 4:
+        height, width = part.shape[0] // 2, part.shape[1] // 2
+        part = cv2.resize(part[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA)
         # The middle of a large pixel lies half a small one further.
-        matrix = np.hstack([matrix[:, :2] * 2, (matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5))[:, None]])
-    return warp(frame, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=(*WHITE, 255))
+        matrix = _moved(matrix, 0.5, 0.5) * ((2, 2, 1), (2, 2, 1))
+        halvings, scale = halvings - 1, scale * 2
+    part = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
+    if not (left and top and right < frame.shape[1] and bottom < frame.shape[0]):
+        # Frame px around a corner of which `paste` mixes four pixels of the crop, or of its half for a small face.
+        edge = max(2, math.ceil(math.sqrt(2) / scale))
+        part, matrix = cv2.copyMakeBorder(part, *[edge] * 4, cv2.BORDER_REPLICATE), _moved(matrix, -edge, -edge)
+    found = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(*WHITE, 255))
+    cv2.cvtColor(found, cv2.COLOR_RGBA2RGB, dst=picture)
 
 
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int, **border) -> np.ndarray:
@@ -58,20 +85,31 @@ def warp(frame: np.ndarray, matrix: np.ndarray, size: int, **border) -> np.ndarr
     """
     left, top, right, bottom = _reached(matrix, size, frame.shape)
     part = cv2.cvtColor(frame[top:bottom, left:right], cv2.COLOR_RGB2RGBA)
-    matrix = np.hstack([matrix[:, :2], (matrix[:, 2] + matrix[:, :2] @ (left, top))[:, None]])
+    matrix = _moved(np.asarray(matrix, np.float64), left, top)
     return cv2.cvtColor(
         cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, **border), cv2.COLOR_RGBA2RGB
     )
 
 
-def _reached(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom (exclusive) of the frame's pixels that a warp reads: at least one."""
+def _moved(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The matrix (2, 3) for a picture whose pixel (0, 0) is pixel (x, y) of the one that `matrix` is for."""
+    return np.hstack([matrix[:, :2], (matrix[:, 2] + matrix[:, :2] @ (x, y))[:, None]])
+
+
+def _reached(matrix: np.ndarray, size: int, shape: tuple[int, ...], step: int = 1) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (exclusive) of the frame's pixels that a warp reads: at least one.
+
+    step: side of a large pixel that is averaged before the warp. The part begins with a whole one, so that they lie
+    on the frame's pixels in the same way wherever the face moves.
+    """
     across, down = corners(inverse(matrix), size, size)
-    width, height = shape[1], shape[0]
-    left = min(max(math.floor(min(across)) - 1, 0), width - 1)
-    top = min(max(math.floor(min(down)) - 1, 0), height - 1)
-    right = max(min(math.ceil(max(across)) + 2, width), left + 1)
-    bottom = max(min(math.ceil(max(down)) + 2, height), top + 1)
+    around = 2 * step - 1
+    spans = []
+    for places, length in ((across, shape[1]), (down, shape[0])):
+        first = min(max(math.floor(min(places)) - around, 0), length - 1) // step * step
+        last = -(-(math.ceil(max(places)) + around + 1) // step) * step
+        spans.append((first, max(min(last, length), first + 1)))
+    (left, right), (top, bottom) = spans
     return left, top, right, bottom
 
 
@@ -82,8 +120,7 @@ def corners(back: np.ndarray, width: int, height: int) -> tuple[list[float], lis
     """
     right, bottom = width - 1, height - 1
     across, down = (
-        [start, start + x * right, start + x * right + y * bottom, start + y * bottom]
-        for x, y, start in back.tolist()
+        [start, start + x * right, start + x * right + y * bottom, start + y * bottom] for x, y, start in back.tolist()
     )
     return across, down
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faces.align import CROP, TEMPLATE, align_matrix, crop, inverse, move
+from faces.align import CROP, TEMPLATE, align_matrix, crop, crops, inverse, move
 from livetoon.errors import DataError
 
 
@@ -75,3 +75,29 @@ def test_a_large_face_lies_where_a_small_one_does(portrait):
     again = crop(large, align_matrix((points + 0.5) * 6 - 0.5))
     shift, _ = cv2.phaseCorrelate(small[..., 1].astype(np.float64), again[..., 1].astype(np.float64))
     assert np.hypot(*shift) < 0.2
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.5, 7.0])
+def test_a_crop_is_the_same_wherever_the_frame_begins(portrait, scale):
+    """Large pixels lie on the frame's own: a face that moves by whole ones is averaged alike."""
+    frame = cv2.resize(portrait, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    points = (TEMPLATE - 128) * scale + (1024, 1024)
+    whole = crop(frame, align_matrix(points))
+    part = crop(frame[64:], align_matrix(points - (0, 64)))
+    np.testing.assert_array_equal(part, whole)
+
+
+def test_crops_of_one_frame_are_those_cut_one_by_one(portrait):
+    matrices = [align_matrix(TEMPLATE * scale + shift) for scale, shift in ((0.5, 40), (1.2, 90), (3.0, -60))]
+    together = crops(portrait, matrices, 128)
+    assert together.shape == (3, 128, 128, 3) and together.dtype == np.uint8
+    for matrix, picture in zip(matrices, together, strict=True):
+        np.testing.assert_array_equal(picture, crop(portrait, matrix, 128))
+    assert crops(portrait, [], 64).shape == (0, 64, 64, 3)
+
+
+@pytest.mark.parametrize("place", [(5000, 5000), (-4000, 90), (90, -4000)])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 9.0])
+def test_a_face_beside_the_frame_is_a_white_crop(place, scale):
+    frame = np.zeros((120, 160, 3), np.uint8)
+    assert (crop(frame, align_matrix(TEMPLATE * scale + place)) == 255).all()

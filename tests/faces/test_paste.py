@@ -56,6 +56,58 @@ def test_what_was_cut_out_goes_back_where_it_was(portrait, scale, turn):
     assert np.percentile(error, 99) <= 4
 
 
+def slope(height=480, width=640) -> np.ndarray:
+    """(H, W, 3) uint8: every channel rises evenly, so that a place between pixels has the value between theirs."""
+    rows, columns = np.mgrid[:height, :width]
+    planes = columns * (255 / width), rows * (255 / height), (columns + rows) * (255 / (width + height))
+    return np.round(np.stack(planes, axis=2)).astype(np.uint8)
+
+
+PLACES = {
+    "inside": (320, 240, 1.0, 0.0),
+    "between pixels": (320.37, 240.81, 1.0, 0.0),
+    "turned": (310.4, 250.2, 1.1, 0.5),
+    "small": (200.3, 200.7, 0.3, -0.2),
+    "tiny": (200.3, 200.7, 0.07, 0.1),
+    "large": (320.6, 240.1, 1.9, 0.3),
+    "beyond the left": (20.3, 240.6, 1.2, 0.2),
+    "beyond the right": (630.2, 200.4, 0.9, -0.3),
+    "beyond the top": (300.7, 10.1, 1.3, 0.1),
+    "beyond the bottom": (300.2, 470.9, 1.3, -0.1),
+    "top left corner": (15.5, 12.25, 1.0, 0.4),
+    "top right corner": (622.1, 20.6, 1.7, 0.0),
+    "bottom left corner": (40.9, 455.3, 0.6, -0.6),
+    "bottom right corner": (610.4, 450.2, 2.4, 0.25),
+    "beyond all sides": (320.2, 240.3, 4.0, 0.1),
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_crop_pasted_as_it_was_cut_changes_nothing(place):
+    frame, matrix = slope(), matrix_at(*place)
+    picture = crop(frame, matrix)
+    paste(frame, np.dstack([picture, np.full((256, 256), 255, np.uint8)]), matrix, ROUND)
+    # Colours, weights and what remains are each rounded once to a whole level.
+    assert np.abs(frame.astype(int) - slope()).max() <= 2
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_no_white_from_beyond_the_frame_comes_back_along_its_edge(place):
+    frame = np.zeros((480, 640, 3), np.uint8)
+    matrix = matrix_at(*place)
+    paste(frame, np.dstack([crop(frame, matrix), np.full((256, 256), 255, np.uint8)]), matrix, NO_OUTLINE)
+    assert frame.max() == 0
+
+
+def test_what_is_drawn_is_noted_for_every_face():
+    frame, drawn = wall(), np.zeros((480, 640), np.uint8)
+    for x in (200, 440):
+        paste(frame, cartoon(), matrix_at(x, 240, 0.8), ROUND, 1.0, drawn)
+    assert drawn[240, 200] == drawn[240, 440] == 255
+    assert np.array_equal(frame[drawn == 0], wall()[drawn == 0])
+    assert (drawn[240, [60, 320, 580]] == 0).all()
+
+
 def test_only_the_rectangle_of_the_crop_is_touched():
     frame = wall()
     paste(frame, cartoon(), matrix_at(320, 240, 0.5), ROUND)
@@ -106,9 +158,7 @@ def test_no_hole_inside_the_face_even_if_the_generator_draws_none():
     assert (frame[mask][:, 0] <= 3).all()
 
 
-@pytest.mark.parametrize(
-    ("x", "y"), [(0, 0), (640, 480), (-60, 240), (320, 520), (5000, 5000), (-400, -400)]
-)
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (640, 480), (-60, 240), (320, 520), (5000, 5000), (-400, -400)])
 def test_a_face_across_the_border_or_beyond_it(x, y):
     frame = wall()
     paste(frame, cartoon(), matrix_at(x, y, 1.1, 0.1), ROUND)
