@@ -50,6 +50,8 @@ class OpenVinoNet:
                 model.reshape(list(shape))
         except RuntimeError as error:
             raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
+        # Asked before compiling, which may give an output a second name and put it first.
+        names = [output.any_name for output in model.outputs]
         compiled = core.compile_model(
             model,
             "CPU",
@@ -63,7 +65,6 @@ class OpenVinoNet:
         )
         self._request = compiled.create_infer_request()
         self._input = self._request.get_input_tensor(0).data
-        names = [output.any_name for output in compiled.outputs]
         self._outputs = {name: self._request.get_output_tensor(index).data for index, name in enumerate(names)}
 
     def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
