@@ -36,7 +36,7 @@ def opened(model: str, scratch: Path, calibration: Sequence[Path] | None) -> Sub
     if not from_run.is_trained(path):
         manifest.find(model)  # has the words for what is no model
     with from_run.copied(path) as weights:
-        network = from_run.public_generator(path) if path.suffix in from_run.PUBLIC else load(weights)
+        network = load(weights)
     folder, without_int8 = _exported(path, calibration)
     return _subject(folder, network, scratch, without_int8)
 

@@ -73,7 +73,7 @@ def check_model(wanted: Wanted, described: Manifest) -> None:
     batches_of(wanted, described)
     stored = described.precisions
     if wanted.precision == "int8" and "int8" not in stored and not wanted.calibration:
-        raise UsageError(f"--precision int8: model {described.name} has no INT8 graphs; {_two_ways(described.name)}")
+        raise UsageError(f"--precision int8: model {described.name} has no INT8 graphs; {_two_ways('RUN')}")
     chosen(wanted, (*stored, "int8") if wanted.calibration and "int8" not in stored else stored, described.name)
 
 
@@ -90,9 +90,12 @@ def chosen(wanted: Wanted, stored: Sequence[str], name: str) -> tuple[type[Backe
 
 
 def _check_targets(wanted: Wanted) -> None:
-    from engine.tensorrt_plans import check_targets
+    from engine.tensorrt_engines import package
+    from engine.tensorrt_plans import RTX, check_targets
 
-    if wanted.backend not in ("auto", RTX_BACKEND):
+    # the backend `tensorrt` is TensorRT for RTX where that alone is installed
+    builders = ("auto", RTX_BACKEND, *(["tensorrt"] if package() == RTX else []))
+    if wanted.backend not in builders:
         raise UsageError(
             f"--targets: {wanted.backend} builds for the machine that it runs on; --backend {RTX_BACKEND} builds for "
             "others"

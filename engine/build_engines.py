@@ -198,7 +198,7 @@ class Kept:
     def drop(self) -> None:
         """An engine that draws too badly is not kept."""
         for name in (*self._engine.keys, self._slot):
-            self.cache.path(name).unlink(missing_ok=True)
+            self.cache.remove(name)
 
 
 def _graph_files(files: ModelFiles, precision: str) -> list[Path]:

@@ -178,8 +178,8 @@ def _check_precision(wanted: Wanted, described: manifest.Manifest) -> None:
         return
     if "int8" not in described.precisions:
         raise UsageError(
-            f"--precision int8: model {described.name} has no INT8 graphs; python -m engine.build --precision int8 "
-            "makes them, or choose another"
+            f"--precision int8: model {described.name} has no INT8 graphs; give as --model the folder that python -m "
+            "engine.build --precision int8 --calibration DIR --out FOLDER makes, or choose another precision"
         )
     if not wanted.target.platform.endswith(X86):
         raise UsageError(f"--precision int8: is not run on {wanted.target.platform}; choose auto, fp16 or fp32")

@@ -93,6 +93,10 @@ class Cache:
                 )
             self._told = True
 
+    def remove(self, slot: str) -> None:
+        """What lies in `slot` goes, where the folder can be written."""
+        _remove(self.path(slot))
+
     @contextmanager
     def lock(self, slot: str) -> Iterator[bool]:
         """Held by one process, or thread, at a time: the one that makes the content of `slot`. The others wait.

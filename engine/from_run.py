@@ -133,8 +133,9 @@ def exported(model: str | os.PathLike, form: Form = Form()) -> Exported:
 
 
 def is_model(model: str | os.PathLike) -> bool:
-    """Whether it is in the zoo or a model folder."""
-    return str(model) in manifest.zoo_names() or (Path(model) / manifest.NAME).is_file()
+    """Whether it is a name in the zoo or a model folder."""
+    named = isinstance(model, str) and model in manifest.zoo_names()
+    return named or (Path(model) / manifest.NAME).is_file()
 
 
 def calibration_crops(folders: Sequence[Path], size: int) -> "np.ndarray":
@@ -283,7 +284,7 @@ def _make(
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as made:
         made = Path(made)
         weights = _copy(source, file, made)
-        generator = public_generator(source, form.size) if source.suffix in PUBLIC else load(weights)
+        generator = load(weights, form.size)
         size = form.size or side_of(generator, weights)
         if unknown := [group for group in form.groups if group not in generator.groups]:
             raise UsageError(f"--groups {unknown[0]}: {source} has {', '.join(generator.groups)}")
@@ -294,22 +295,6 @@ def _make(
         into_place(described, folder, lambda: _is_whole(folder))
     _remove_older(folder, _prefix(path, form))
     return generator
-
-
-def public_generator(path: Path, size: int | None = None) -> "nn.Module":
-    """The network of a public checkpoint that draws cartoons of photos, its groups named as they are by default.
-
-    size: side of its pictures in px where the weights do not tell it. ModelError where there is none in it.
-    """
-    from trainer import public_files
-
-    networks = public_files.read(path, size=size)
-    if "generator" not in networks:
-        raise ModelError(
-            f"{path}: holds {', '.join(networks)}, but no generator that draws cartoons of photos (genA2B, G_12 or "
-            "net_G_A in the public programs' words); give the file that has it"
-        )
-    return networks["generator"]
 
 
 def _reason(folder: Path, prefix: str, made_of: _MadeOf) -> str:

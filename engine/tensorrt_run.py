@@ -170,13 +170,14 @@ class Lane:
 
     def run(self, crops: Array, pictures: Array) -> None:
         """As Worker.run, for up to one batch. Arrays on the GPU that fill it are used where they lie."""
+        for array in (crops, pictures):
+            if isinstance(array, cuda.View):
+                array.wait()  # also where pictures go: what was queued there before may still read or write
         crop, rgba = self._place(crops, CROP), self._place(pictures, RGBA)
-        if isinstance(crops, cuda.View):
-            crops.wait()
-            if crop != crops.pointer:
-                self._stream.copy(crop, crops.pointer, crops.nbytes)
-        else:
+        if isinstance(crops, np.ndarray):
             self._staged[CROP].array[: len(crops)] = crops
+        elif crop != crops.pointer:
+            self._stream.copy(crop, crops.pointer, crops.nbytes)
         self._queue(crop, rgba, isinstance(crops, np.ndarray), isinstance(pictures, np.ndarray))
         if isinstance(pictures, cuda.View) and rgba != pictures.pointer:
             self._stream.copy(pictures.pointer, rgba, pictures.nbytes)

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine import cuda, tensorrt_plans
 from engine.backends import Options, backend
-from engine.cache import Cache
+from engine.cache import Cache, cache_of
 from engine.manifest import ModelFiles
 from engine.runner import CheckedRunner, spec_of
 from engine.tensorrt_engines import Recipe, built_elsewhere, package
@@ -48,7 +48,10 @@ class TensorRTRunner(CheckedRunner):
 
     @classmethod
     def engine_keys(cls, files: ModelFiles, precision: str, options: Options) -> dict[str, dict[str, object]]:
-        return dict([Recipe(files, precision, options.batches, cls.package, _device(cls.package)).key])
+        """Of the plan that is taken: one that lies there for several cards, this one among them, or its own."""
+        recipe = Recipe(files, precision, options.batches, cls.package, _device(cls.package))
+        cache = cache_of(files.folder)
+        return dict([next((key for key in recipe.usable() if cache.has(*key)), recipe.key)])
 
     def __init__(self, files: ModelFiles, precision: str, options: Options, cache: Cache):
         device = _device(self.package)

@@ -17,9 +17,10 @@ import torch
 from engine import build, build_timing, manifest
 from engine.backends import Options
 from engine.backends.openvino import OpenVINORunner
-from engine.build_door import Wanted, wanted_of
+from engine.build_door import Wanted, check, wanted_of
 from engine.cache import Cache
 from engine.runner import open_runner
+from livetoon.errors import UsageError
 from trainer import public_files
 from trainer.checkpoint import save_generator
 from trainer.networks import build as network
@@ -86,6 +87,15 @@ def test_checked_at_the_door(tmp_path, monkeypatch, capsys, own_cache, arguments
     line = capsys.readouterr().err
     assert line.startswith("python -m engine.build: ") and said in line and line.count("\n") == 1
     assert list(own_cache.iterdir()) == []
+
+
+def test_targets_go_with_tensorrt_only_where_it_stands_for_tensorrt_for_rtx(monkeypatch):
+    wanted = Wanted(backend="tensorrt", targets=("sm86",))
+    monkeypatch.setattr("engine.tensorrt_engines.package", lambda: "tensorrt_rtx")
+    check(wanted)
+    monkeypatch.setattr("engine.tensorrt_engines.package", lambda: "tensorrt")
+    with pytest.raises(UsageError, match="--targets: tensorrt builds for the machine"):
+        check(wanted)
 
 
 def test_options_are_read_once_each_and_in_order():
@@ -203,6 +213,14 @@ def test_a_cache_that_cannot_be_made_costs_only_time(model, tmp_path, monkeypatc
     assert row["psnr_worst_db"] > 50 and not row["kept"] and not row["cached"]
     assert "not all of it could be kept in" in capsys.readouterr().out
     assert "cannot be written" in caplog.text
+
+
+def test_an_engine_that_draws_too_badly_is_told_without_a_cache_too(model, tmp_path, monkeypatch, capsys, quick):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LIVETOON_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setitem(build.FLOOR_DB, "fp32", 300.0)
+    assert run("--model", model, "--precision", "fp32", "--groups", "kids") == 1
+    assert "expected 300: the engine is not kept" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_full_disk_costs_only_time(model, own_cache, monkeypatch, capsys, caplog, quick):

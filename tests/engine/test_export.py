@@ -273,6 +273,32 @@ def test_command(tiny, tmp_path, capsys):
     assert json.loads((out / "model.json").read_text())["name"] == "mine"
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_graph_that_draws_no_numbers_is_no_proof(make_generator, tmp_path):
+    too_large = make_generator("live", **TINY)
+    too_large.trunk.up4.weight.data *= 1e9  # infinite in half precision
+    with pytest.raises(ModelError, match=r"adults\.onnx differs from torch: nan dB"):
+        export.export(too_large, tmp_path / "tiny", size=SIZE, report=quiet)
+    assert not list((tmp_path / "tiny").iterdir())
+
+
+def test_the_command_takes_a_public_checkpoint(tmp_path, capsys):
+    from trainer import public_files
+    from trainer.networks import build
+
+    torch.manual_seed(0)
+    generator = build("cyclegan", groups=["young-women"], width=4, blocks=1)
+    (file,) = public_files.write_public({"generator": generator}, tmp_path / "latest_net_G_A.pth")
+    assert export.main([str(file), str(tmp_path / "style"), "--size", "32"]) == 0
+    described = manifest.open_files(tmp_path / "style").manifest
+    assert (described.name, described.network, described.size) == ("style", "cyclegan", 32)
+    assert "1 groups in fp32" in capsys.readouterr().out
+    file.write_bytes(b"cut")
+    assert export.main([str(file), str(tmp_path / "other")]) == 1
+    said = capsys.readouterr().err
+    assert f"{file}: not a PyTorch checkpoint" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("shape", [["--size", "0"], ["--size", "-16"], ["--batch", "0"]])
 def test_the_command_checks_its_options_before_it_reads_anything(shape, tmp_path, capsys):
     assert export.main([str(tmp_path / "none"), str(tmp_path / "out"), *shape, "--int8", str(tmp_path)]) == 2

@@ -256,7 +256,6 @@ def test_calibrated_anew_when_a_picture_changes_and_the_log_says_so(tmp_path, ca
 
 
 def test_too_few_crops_are_told_before_anything_is_exported(tmp_path, own_cache):
-    assert (from_run.CALIBRATION_CROPS, from_run.LEAST_CROPS) == (export.CALIBRATION_CROPS, export.LEAST_CROPS)
     out, crops = run_like(tmp_path / "mine", 0), pictures(tmp_path / "crops", 7)
     with pytest.raises(UsageError, match=r"--calibration: 7 pictures in .*crops are too few, expected 8 or more"):
         from_run.exported(out, Form(calibration=[crops]))
@@ -339,6 +338,14 @@ def test_a_network_that_draws_nothing_is_refused(tmp_path):
     save_generator(tmp_path / "judge.safetensors", build("patchgan", width=4))
     with pytest.raises(ModelError, match="judge: a network patchgan, which draws no pictures"):
         open_runner(tmp_path / "judge.safetensors")
+
+
+def test_a_path_is_a_folder_also_where_the_zoo_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_like(Path("live"), 0)
+    described = manifest.read(from_run.playable(Path("live")))
+    assert (described.name, described.groups) == ("live", ("many", "few"))
+    assert from_run.playable("live") == "live"
 
 
 def test_what_is_no_run_is_told_so(tmp_path):

@@ -5,18 +5,21 @@ The stand-ins run the graph that a plan is made of in ONNX Runtime, so that ever
 
 import json
 import logging
+import shutil
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from engine import backends, cuda, manifest, tensorrt_engines, tensorrt_plans
+from engine import backends, build, build_timing, cuda, manifest, tensorrt_engines, tensorrt_plans
 from engine.backends import Options
 from engine.backends.tensorrt import RTXRunner, TensorRTRunner
-from engine.cache import Cache
+from engine.bundle_manifest import Bundle
+from engine.cache import Cache, cache_of
 from engine.proof import psnr_db
 from engine.runner import open_runner
 from livetoon.errors import EngineError, UsageError
@@ -180,6 +183,17 @@ def test_the_stream_that_still_makes_the_crops_is_waited_for(machine, exported, 
             given.values[:] = crops
         out = runner(given, np.empty((1, 64, 64, 4), np.uint8))
         assert np.abs(out.astype(int) - expected(exported, crops)).max() <= 1
+
+
+@EACH
+def test_what_is_still_queued_for_the_place_of_the_pictures_comes_first(machine, exported, backend):
+    runner = open_runner(exported, backend=backend, precision="fp32")
+    crops = random_crops(1)
+    out = Foreign(machine.gpu, np.zeros((1, 64, 64, 4), np.uint8), stream=7)
+    machine.gpu.queues[7] = [lambda: out.values.fill(9)]
+    runner(crops, out)
+    machine.gpu.cudaStreamSynchronize(7)
+    assert np.abs(out.values.astype(int) - expected(exported, crops)).max() <= 1
 
 
 @EACH
@@ -368,6 +382,27 @@ def test_a_plan_built_ahead_is_taken_on_each_of_its_cards(monkeypatch, exported,
     machine.replace_gpu(name="NVIDIA GeForce RTX 5080", capability=(12, 0))
     open_runner(exported, backend="tensorrt-rtx")
     assert machine.built[1]["targets"] == ("sm120",)
+
+
+def test_a_plan_for_several_cards_is_the_engine_of_a_build_and_of_a_bundle(monkeypatch, exported, tmp_path):
+    machine = Machine(monkeypatch, "tensorrt-rtx")
+    folder = Path(shutil.copytree(exported, tmp_path / "model"))
+    (folder / "engines").mkdir()
+    for group in ("adults", "kids"):
+        tensorrt_engines.build_ahead(
+            manifest.open_files(folder, group), "fp16", ("sm86", "sm89"), (1,), cache_of(folder)
+        )
+    kept = {path.name for path in (folder / "engines").iterdir()}
+    engines = {"backend": "tensorrt-rtx", "precision": "fp16"}
+    assert Bundle(tmp_path, SimpleNamespace(engines=engines, groups=("adults", "kids")))._are_known()
+    monkeypatch.setattr(build_timing, "ROUNDS", 1)
+    arguments = ["--model", str(folder), "--backend", "tensorrt-rtx", "--json", str(tmp_path / "build.json")]
+    assert build.main(arguments) == 0
+    for row in json.loads((tmp_path / "build.json").read_text())["rows"]:
+        assert row["cached"] and row["kept"] and row["build_s"] is None
+        assert set(row["slots"]) <= {name.removesuffix(".cache") for name in kept}
+    machine.replace_gpu(name="NVIDIA GeForce RTX 5080", capability=(12, 0))
+    assert not Bundle(tmp_path, SimpleNamespace(engines=engines, groups=("adults", "kids")))._are_known()
 
 
 def test_turing_is_fp16_only_with_tensorrt_for_rtx(monkeypatch, exported):
