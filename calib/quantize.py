@@ -27,24 +27,25 @@ def sources(model: ModelProto, keep: Collection[str] = ()) -> dict[str, str]:
 
 
 def work(model: ModelProto) -> dict[str, int]:
-    """Multiplications of each convolution for one crop."""
+    """Multiplications of each convolution for one crop, transposed ones too."""
     inferred = shape_inference.infer_shapes(model).graph
     sizes = {
         value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.output)
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
     }
     weights = {value.name: list(value.dims) for value in model.graph.initializer}
-    return {
-        node.name: math.prod(weights[node.input[1]]) * math.prod(sizes[node.output[0]][2:])
-        for node in model.graph.node
-        if node.op_type == "Conv"
-    }
+    found = {}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):  # at every pixel that is made, or that is read
+            pixels = sizes[node.output[0] if node.op_type == "Conv" else node.input[0]][2:]
+            found[node.name] = math.prod(weights[node.input[1]]) * math.prod(pixels)
+    return found
 
 
 def share(model: ModelProto, keep: Collection[str]) -> float:
-    """How much of the convolutions' work is int8 when those named in `keep` are not; in [0, 1]."""
+    """How much of the convolutions' work is int8 when those named in `keep` are not; transposed ones never are."""
     of = work(model)
-    return 1 - sum(of[name] for name in keep) / max(1, sum(of.values()))
+    return sum(of[name] for name in sources(model, keep)) / max(1, sum(of.values()))
 
 
 def int8_convolutions(model: ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> ModelProto:

@@ -137,6 +137,24 @@ def test_work_and_its_share(model):
     assert share(model, []) == 1
 
 
+def test_transposed_convolutions_are_work_that_is_never_int8():
+    weight = numpy_helper.from_array(np.zeros((3, 4, 3, 3), np.float32), "weight")
+    nodes = [
+        helper.make_node("ConvTranspose", ["crop", "weight"], ["y"], name="up", strides=[2, 2]),
+        helper.make_node("Conv", ["y", "second"], ["rgba"], name="one"),
+    ]
+    second = numpy_helper.from_array(np.zeros((4, 4, 1, 1), np.float32), "second")
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, side, side])
+        for name, channels, side in (("crop", 3, SIDE), ("rgba", 4, 2 * SIDE + 1))
+    ]
+    graph = helper.make_graph(nodes, "up", ends[:1], ends[1:], [weight, second])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    up, one = 3 * 4 * 9 * SIDE**2, 4 * 4 * (2 * SIDE + 1) ** 2
+    assert work(model) == {"up": up, "one": one}
+    assert share(model, []) == pytest.approx(one / (up + one))
+
+
 def padded() -> onnx.ModelProto:
     """crop -> reflection pad -> 7x7 -> rgba."""
     constants = {"pads": np.array([0, 0, 3, 3, 0, 0, 3, 3])}
