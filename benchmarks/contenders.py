@@ -20,6 +20,7 @@ from engine.backends import PRECISIONS
 from engine.cache import cache_of
 from engine.proof import planes
 from engine.runner import open_runner
+from livetoon.errors import EngineError
 
 EAGER, PASSIVE, CHANNELS_LAST = "pytorch eager", "pytorch eager passive", "pytorch channels_last"
 COMPILED = "torch.compile"
@@ -151,6 +152,8 @@ def _engine(contender: Contender, crops: np.ndarray) -> Ready:
     runner = open_runner(
         subject.folder, subject.group, contender.backend, contender.precision, threads, (contender.batch,)
     )
+    if contender.device == CUDA and runner.spec.device == machine.processor():
+        raise EngineError(f"{contender.backend} cannot use the GPU here, the processor would draw")
     if contender.cuda_graphs is False:
         runner.plan.recording = False
     return Ready(lambda: runner(crops), runner.infer, runner.spec.arithmetic, made)

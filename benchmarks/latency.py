@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from benchmarks import timing
 from benchmarks.contenders import SAME_DB
 from engine.backends import PRECISIONS
 from livetoon import cli
-from livetoon.errors import UsageError
+from livetoon.errors import EngineError, UsageError
 from livetoon.files import write_json
 
 MODELS = ("photo2cartoon-light", "live")
@@ -118,11 +119,15 @@ def _command(options: argparse.Namespace) -> None:
         opened = [subjects.opened(model, Path(scratch), calibration) for model in options.model]
         if options.dense:
             opened.append(subjects.dense(Path(scratch)))
+        if twice := [name for name, count in Counter(each.name for each in opened).items() if count > 1]:
+            raise UsageError(f"--model: two models are called {twice[0]}; rename the file or folder of one")
         for subject in opened:
             size = subject.size
             crops = read_crops(options.pictures, count, size) if options.pictures else astronaut_crops(count, size)
             measured.measure(subject, crops, extent, precisions, found, _progress)
             count = len(crops)
+    if not found.rows:
+        raise EngineError(f"nothing could be measured: {found.left_out[-1]['why']}")
     result = {
         "machine": described,
         "quick": options.quick,

@@ -72,18 +72,22 @@ def measure(
         wanted = contenders(subject, batch, precisions)
         given = crops[np.arange(batch) % len(crops)]
         report(f"{title}: opening {len(wanted)} rows")
-        with _opened(wanted, given, extent.compile_s, found, given_up) as rows:
-            for place in sorted({_place(row.contender) for row in rows}, key=str):
-                now = roofline.rates(*place)
-                found.rates[place] = found.rates[place].best(now) if place in found.rates else now
-            timings = timing.interleaved(
-                {row: row.worker.timed for row in rows},
-                extent.effort,
-                lambda done, title=title: report(f"{title}: round {done} of {extent.effort.rounds}"),
-            )
-            memory = {row: row.worker.memory() for row in rows}
-            report(f"{title}: drawing {len(crops)} crops")
-            accuracy, expected = _accuracies(rows, planes(crops), expected)
+        try:
+            with _opened(wanted, given, extent.compile_s, found, given_up) as rows:
+                for place in sorted({_place(row.contender) for row in rows}, key=str):
+                    now = roofline.rates(*place)
+                    found.rates[place] = found.rates[place].best(now) if place in found.rates else now
+                timings = timing.interleaved(
+                    {row: row.worker.timed for row in rows},
+                    extent.effort,
+                    lambda done, title=title: report(f"{title}: round {done} of {extent.effort.rounds}"),
+                )
+                memory = {row: row.worker.memory() for row in rows}
+                report(f"{title}: drawing {len(crops)} crops")
+                accuracy, expected = _accuracies(rows, planes(crops), expected)
+        except EngineError as error:  # of a reference, or a process ended meanwhile: what others gave stays
+            found.leave_out(Contender(subject, "all", "all", CPU, machine.cores(), batch), str(error))
+            continue
         found.rows += _figures(timings, memory, accuracy, found.rates, _work(subject, batch))
 
 
@@ -113,7 +117,7 @@ def _opened(
             try:
                 opened[contender] = _open(contender, given, workers, compile_s)
             except EngineError as error:
-                if contender == wanted[0]:  # the reference
+                if contender.is_eager:  # what its device's rows are compared with
                     raise
                 found.leave_out(contender, str(error))
                 if isinstance(error, GivenUp):

@@ -4,6 +4,8 @@ The parent asks over a pipe and waits; while it does not ask, the process sleeps
 """
 
 import contextlib
+import os
+import signal
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Self
@@ -26,6 +28,7 @@ class Worker:
 
     def __init__(self, contender: Contender, crops: np.ndarray):
         """crops: (batch, S, S, 3) uint8 RGB, what each call is given."""
+        self._title = f"{contender.backend} {contender.precision}"
         context = get_context("spawn")
         self._here, there = context.Pipe()
         self._process = context.Process(target=_work, args=(there, contender, crops), daemon=True)
@@ -56,7 +59,7 @@ class Worker:
         self._here.close()
         self._process.join(ENDS_WITHIN_S)
         if self._process.is_alive():
-            self._process.kill()
+            self._kill()
             self._process.join()
 
     def __enter__(self) -> Self:
@@ -65,16 +68,25 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _kill(self) -> None:
+        """With all that it started: a compiler that goes on would disturb the rows that stay."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+
     def _ask(self, question: str, *arguments: object, limit_s: float | None = None):
         try:
             self._here.send((question, arguments))
             if not self._here.poll(limit_s):
-                self._process.kill()
+                self._kill()
                 raise GivenUp(f"given up after {limit_s:g} s")
             answer = self._here.recv()
         except (EOFError, OSError):
             self._process.join(ENDS_WITHIN_S)
-            raise EngineError(f"its process ended with code {self._process.exitcode}; was memory enough?") from None
+            raise EngineError(
+                f"{self._title}: its process ended with code {self._process.exitcode}; was memory enough?"
+            ) from None
         if isinstance(answer, Exception):
             self.close()
             raise answer
@@ -83,6 +95,8 @@ class Worker:
 
 def _work(there: Connection, contender: Contender, crops: np.ndarray) -> None:
     """The other end: answers until there are no more questions."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # what it starts can be ended with it
     row = _Row(contender, crops)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:

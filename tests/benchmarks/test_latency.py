@@ -1,6 +1,7 @@
 """The latency benchmark on a small network: its rows, its reference network, its command. No speed is asserted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -119,6 +120,7 @@ def test_command(folder, tmp_path, capsys):
     ]
     assert {(each["device"], each["threads"]) for each in found["rates"]} == {("cpu", 1), ("cpu", cores)}
     assert found["models"]["small"]["gmac"] > 0
+    assert found["crops"]["judged"] == latency.QUICK_CROPS
     assert found["machine"]["versions"]["torch"] == torch.__version__
     said = capsys.readouterr().out
     assert "x PyTorch" in said and said.count("given up after 0.01 s") == 1 and "quick: a look" in said
@@ -173,6 +175,35 @@ def test_a_row_that_cannot_run_is_left_out_with_its_reason(folder, tmp_path, mon
     assert [row["backend"] for row in found.rows] == [EAGER]
     assert [row["backend"] for row in found.left_out] == ["openvino"]
     assert "fp8" in found.left_out[0]["why"]
+
+
+def test_two_models_of_one_name_are_refused(folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert latency.main(["--model", str(folder), str(other), *ALONE, "--quick"]) == 2
+    assert "--model: two models are called small" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_costs_its_batch_alone(folder, tmp_path, monkeypatch):
+    subject = subjects.opened(str(folder), tmp_path, None)
+    monkeypatch.setattr(
+        measured, "contenders", lambda _, batch, *__: [Contender(subject, EAGER, "fp32", CPU, machine.cores(), batch)]
+    )
+    interleaved = timing.interleaved
+
+    def killed(rows, *rest):
+        (row,) = rows
+        if row.contender.batch == 1:
+            row.worker._process.kill()
+        return interleaved(rows, *rest)
+
+    monkeypatch.setattr(timing, "interleaved", killed)
+    found = measured.Found()
+    extent = measured.Extent(timing.Effort(rounds=1), (1, 2), 0)
+    measured.measure(subject, astronaut_crops(1, SIZE), extent, (), found, lambda line: None)
+    assert [(row["batch"], row["psnr_db"] >= SAME_DB) for row in found.rows] == [(2, True)]
+    (lost,) = found.left_out
+    assert (lost["backend"], lost["batch"]) == ("all", 1)
+    assert lost["why"] == "pytorch eager fp32: its process ended with code -9; was memory enough?"
 
 
 def test_what_takes_too_long_is_given_up_and_gone(folder, tmp_path):

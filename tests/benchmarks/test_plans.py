@@ -35,3 +35,8 @@ def test_cards_together_have_every_precision_of_the_model():
 def test_unknown_cards_are_refused_before_anything_is_built(capsys):
     assert plans.main(["--targets", "sm86,sm90"]) == 2
     assert "does not compile for Hopper" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_built(capsys):
+    assert plans.main(["--json", "nowhere/plans.json"]) == 2
+    assert "--json nowhere/plans.json: its folder is not there" in capsys.readouterr().err
