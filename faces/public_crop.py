@@ -27,6 +27,7 @@ SIXTY_EIGHT = np.array([
     78, 82, 13, 312, 308, 317, 14, 87,
 ])
 # fmt: on
+LIVETOON, PHOTO2CARTOON = "livetoon", "photo2cartoon"
 OUTER_CORNERS = (36, 45)  # of the eyes, left in the picture first
 ABOVE, BELOW, BESIDE = 0.8, 0.3, 0.3  # of the box's height, height and width
 # A mouth that opens moves the chin and with it the whole crop: this slow, it breathes with the head's turns alone.
@@ -99,4 +100,4 @@ def _template(points: np.ndarray, landmarks: np.ndarray, t: float, size: int = C
     return align_matrix(points, size)
 
 
-FRAMINGS: dict[str, Callable[[], Framing]] = {"livetoon": lambda: _template, "photo2cartoon": HeadSquare}
+FRAMINGS: dict[str, Callable[[], Framing]] = {LIVETOON: lambda: _template, PHOTO2CARTOON: HeadSquare}
