@@ -20,11 +20,11 @@ import numpy as np
 
 from faces.align import COORDINATES, CROP, align_matrix, crop
 from faces.groups import group_of
+from faces.pictures import pictures, read
+from faces.tables import held_out, read_table
 from livetoon.errors import DataError
 from livetoon.files import replacing
-from trainer.data import held_out, read_table
 from trainer.layout import DOMAINS, training_places
-from trainer.pictures import pictures, read
 from trainer.points import read_points
 
 STYLE = "style"

@@ -5,6 +5,7 @@ results/<machine>-streaming.json   benchmarks/streaming.py --json
 results/quality.json               python -m trainer.evaluate --json
 results/<machine>-training.json    benchmarks/training.py --json
 results/comparison*.json           benchmarks/comparison.py --json
+results/<machine>-faces.json       benchmarks/faces.py --json
 """
 
 import json
@@ -20,7 +21,7 @@ from livetoon.files import replacing
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PLACES = {"l1": 4, "psnr_db": 2, "alpha_accuracy": 4}
-PAGES = (ROOT / "README.md", ROOT / "docs" / "training.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "faces.md")
 END = "<!-- /figures -->"
 
 
@@ -77,7 +78,12 @@ def training_figures(results: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-KINDS = {"figures": live_figures, "training figures": training_figures}
+def faces_figures(results: Path) -> str:
+    """How well faces are found, sorted and followed, as Markdown tables."""
+    return "\n\n".join(_faces(_read(path)) for path in sorted(results.glob("*-faces.json"))) + "\n"
+
+
+KINDS = {"figures": live_figures, "training figures": training_figures, "faces figures": faces_figures}
 
 
 def _read(path: Path) -> dict:
@@ -123,6 +129,49 @@ def _is_shown(row: dict) -> bool:
 def _runs_in(row: dict) -> str:
     graphs = {True: " with CUDA graphs", False: " without CUDA graphs"}.get(row.get("cuda_graphs"), "")
     return row["backend"] + graphs + (", strongest PyTorch" if row.get("strongest_pytorch") else "")
+
+
+def _faces(result: dict) -> str:
+    found = [
+        [name, f"{100 * part['found']:.1f} % of {part['pictures']}"]
+        for name, part in result["search"].items()
+        if isinstance(part, dict) and "found" in part
+    ]
+    empty = result["search"]["face-free"]
+    found.append(["false faces", f"{empty['false']} on {empty['crops']} crops without one"])
+    if several := result["search"].get("several"):
+        found.append(["faces of a picture of six people", str(several)])
+    judged = []
+    for name, part in result["groups"].items():
+        low, high = (f"{100 * edge:.1f}" for edge in part["interval"])
+        others = ", ".join(f"{100 * of['balanced_accuracy']:.1f} {who}" for who, of in part["opponents"].items())
+        judged.append(
+            [name, part["pictures"], f"{100 * part['balanced_accuracy']:.1f} ({low} to {high})"]
+            + [f"{100 * group['accuracy']:.1f}" for group in part["per_group"].values()]
+            + [others or "-"]
+        )
+    groups = [name for part in list(result["groups"].values())[:1] for name in part["per_group"]]
+    clips = [
+        [clip["clip"], f"{clip['eye_shake_px']:.2f}", clip["group_changes"], f"{100 * clip['fitted']:.1f} %"]
+        for clip in result["stability"]["clips"]
+    ]
+    scene = result["stability"]["scene"]
+    speed = [[row["what"], f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}"] for row in result["speed"]]
+    return "\n\n".join(
+        [
+            "Found, in held-out photos:",
+            _table(["", ""], found),
+            "Told apart, in held-out photos, % right (balanced accuracy and its 95 % interval, each group, public "
+            "networks at the thresholds that suit them best on these very pictures):",
+            _table(["table", "pictures", "balanced", *groups, "public networks"], judged),
+            f"A face that stands still before a noisy camera moves {scene['still_px']:.2f} px, the error of a moving "
+            f"one changes by {scene['moving_change_px']:.2f} px a frame, and a pan of 200 px/s is followed "
+            f"{scene['lag_frames']:.1f} frames late. Clips (eyes by a network that has no part in aligning):",
+            _table(["clip", "eyes shake, px over 3 Hz", "group changes", "fitted"], clips),
+            f"Milliseconds at 640x480 on one thread of {_machine(result)}:",
+            _table(["", "p50 ms", "p95 ms"], speed),
+        ]
+    )
 
 
 def _streaming(result: dict) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 from calib.cells import GROUPS, Cell, cell_of, order_of
 from calib.crops import ENDINGS
 from faces.align import CROP, TEMPLATE, align_matrix, corners, crop, inverse
-from faces.groups import Looker, shares
+from faces.groups import shares
 from faces.landmarks import pose
+from faces.looks import Looker
 from faces.track import PRESENT, Finders, Tracker
 from livetoon.errors import DataError
 

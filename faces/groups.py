@@ -1,72 +1,101 @@
-"""Which group's style draws a face: looks at a crop, weighs the looks of a track, keeps to its choice.
+"""Which group's style draws a face: rules say who belongs to a group, evidence over a track says which face does.
 
-The rule: under 13 is `kids`, over 60 is `elderly`, everyone between is `young-women` or `young-men` by sex.
-So 13 to 17 and 41 to 60 are drawn as the young of their sex: the drawings know no group of their own for
-them, and being drawn young by mistake offends less than being drawn old. A group that the model lacks, or
-that is none of these four, is never chosen by itself; the first group stands in.
+    look (faces/looks.py) -> share of each group by its rule -> averaged over the track -> a choice that is kept to
+
+The rule of the four shipped groups: up to 14 years `kids`, from 53 on `elderly`, everybody between by sex. Drawings
+know no group of their own for 13 to 17 and 41 to 60, so these ages go to the nearer group, but a little longer to the
+young: being drawn young by mistake offends less than being drawn old. Groups are configuration: `RULES` has a few more,
+and a file of rules adds others (`read_rules`). A group without a rule is never chosen by itself; the first group of a
+model stands in for what no group of it takes.
 """
 
-from collections.abc import Sequence
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from faces import weights
-from faces.align import CROP
-from faces.nets import open_net
+from faces.looks import Look
+from livetoon import cli
+from livetoon.errors import UsageError
+from livetoon.files import write_json
 
 AUTO = "auto"
-KIDS_BELOW, ELDERLY_ABOVE = 13, 60  # years
-YOUNG_FROM, YOUNG_TO = 18, 40
-SIDE = 80  # px, input of the network
-CUT = 32  # px of a 256 px crop left out at each side: hair and shoulders say less than the face
-AGES = np.arange(91)  # years, one output of the network for each; the last stands for 90 and more
+KIDS_BELOW, ELDERLY_ABOVE = 13, 60  # years: surely so
+YOUNG_FROM, YOUNG_TO = 18, 40  # surely young
+OLDEST = 200
+AGE_BANDS = ((0, 14), (15, 52), (53, OLDEST))  # years of kids, young and elderly, as faces are sorted
 
-FIRST_LOOKS, FIRST_EVERY_S = 8, 0.12  # a new face is judged within its first second
-EVERY_S = 1.5  # and then now and then: 1 ms a look is 0.03 ms a frame
+EVERY_S = 0.3  # between looks: 1.5 ms every eighth frame
+SOON_S = 0.12  # between looks at a new face, and while one or all of the last ones point to another group
+FIRST_LOOKS = 8  # a new face is judged within its first second
 STEADY_S = 1.0  # another group must lead for this long before it draws
-MEMORY_LOOKS = 20  # looks over which probabilities are averaged
+LEAD = 0.15  # by which another group must lead to count
+NEWEST = 0.2  # weight of the newest look: evidence is forgotten within a second, so a swapped person is noticed
 MAX_YAW_DEG, MAX_BLUR = 35, 0.8  # a turned or smeared face says little
 
 
 @dataclass(frozen=True)
-class Look:
-    """female: probability in [0, 1]; ages: (91,) float32, probability of each of `AGES`, sums to 1."""
+class Rule:
+    """Who belongs to a group: sex "F", "M" or None for both, ages (first, last) in years or None for all, glasses True
+    (with), False (without) or None (either)."""
 
-    female: float
-    ages: np.ndarray
+    sex: str | None = None
+    ages: tuple[int, int] | None = None
+    glasses: bool | None = None
 
-    @property
-    def age(self) -> float:
-        """Expected age in years."""
-        return float(self.ages @ AGES)
+    def share(self, look: Look) -> float:
+        """Probability that it holds, age, sex and glasses taken as independent."""
+        age = 1.0 if self.ages is None else look.between(*self.ages)
+        sex = 1.0 if self.sex is None else look.female if self.sex == "F" else 1 - look.female
+        glasses = 1.0 if self.glasses is None else look.glasses if self.glasses else 1 - look.glasses
+        return age * sex * glasses
 
 
-class Looker:
-    """The age and sex network.
+_KIDS, _YOUNG, _ELDERLY = AGE_BANDS
+RULES: dict[str, Rule] = {
+    "young-women": Rule("F", _YOUNG),
+    "young-men": Rule("M", _YOUNG),
+    "kids": Rule(ages=_KIDS),
+    "elderly": Rule(ages=_ELDERLY),
+    "women": Rule("F"),
+    "men": Rule("M"),
+    "women-with-glasses": Rule("F", glasses=True),
+    "women-without-glasses": Rule("F", glasses=False),
+    "men-with-glasses": Rule("M", glasses=True),
+    "men-without-glasses": Rule("M", glasses=False),
+}
 
-    >>> import numpy
-    >>> 0 <= Looker()(numpy.zeros((256, 256, 3), numpy.uint8)).female <= 1
-    True
+
+def read_rules(path: Path) -> dict[str, Rule]:
+    """`RULES`, and over them those of a JSON file: {"GROUP": {"sex": "F", "ages": [13, 40], "glasses": true}}, every
+    key may be left out.
+
+    UsageError for a file that cannot be read or says something else.
     """
+    expected = 'expected {"GROUP": {"sex": "F" or "M", "ages": [first, last], "glasses": true or false}}'
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON ({error}); {expected}") from None
+    if not isinstance(said, dict):
+        raise UsageError(f"{path}: {expected}")
+    return RULES | {name: _rule(rule, f"{path}: {name}", expected) for name, rule in said.items()}
 
-    def __init__(self, models: Path = weights.FOLDER):
-        self._net = open_net(weights.path("age_sex.onnx", models))
 
-    def __call__(self, crop: np.ndarray) -> Look:
-        """crop: (256, 256, 3) uint8 RGB, aligned -> what one look says. About 1 ms."""
-        found = self._net(network_input(crop)[None])
-        return Look(float(found["female"].ravel()[0]), found["ages"].ravel().copy())
-
-
-def network_input(crop: np.ndarray) -> np.ndarray:
-    """(S, S, 3) uint8 RGB, a whole crop of any size -> (3, 80, 80) float32 in [-1, 1]: its middle."""
-    cut = round(CUT * crop.shape[0] / CROP)
-    middle = np.ascontiguousarray(crop[cut:-cut, cut:-cut])
-    small = cv2.resize(middle, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return small.transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - np.float32(1)
+def _rule(said: object, place: str, expected: str) -> Rule:
+    if not isinstance(said, dict) or said.keys() - {"sex", "ages", "glasses"}:
+        raise UsageError(f"{place}: {expected}")
+    sex, ages, glasses = said.get("sex"), said.get("ages"), said.get("glasses")
+    whole = isinstance(ages, list) and len(ages) == 2 and all(type(age) is int for age in ages) and ages[0] <= ages[1]
+    if sex not in (None, "F", "M") or not (ages is None or whole) or not (glasses is None or isinstance(glasses, bool)):
+        raise UsageError(f"{place}: {expected}")
+    return Rule(sex, None if ages is None else (ages[0], ages[1]), glasses)
 
 
 def group_of(age: int, female: bool) -> str | None:
@@ -80,37 +109,39 @@ def group_of(age: int, female: bool) -> str | None:
     return None
 
 
-def shares(look: Look, groups: Sequence[str]) -> np.ndarray:
-    """Probability of each of `groups` by the rule above -> (len(groups),) float32, sums to 1."""
-    kid = float(look.ages[AGES < KIDS_BELOW].sum())
-    old = float(look.ages[AGES > ELDERLY_ABOVE].sum())
-    between = max(0.0, 1 - kid - old)
-    by_name = {
-        "kids": kid,
-        "elderly": old,
-        "young-women": between * look.female,
-        "young-men": between * (1 - look.female),
-    }
-    found = np.array([by_name.get(group, 0.0) for group in groups], np.float32)
+def shares(look: Look, groups: Sequence[str], rules: Mapping[str, Rule] = RULES) -> np.ndarray:
+    """Probability of each of `groups` by its rule -> (len(groups),) float32, sums to 1; what no rule takes goes to the
+    first group.
+
+    >>> shares(Look(0.25, np.eye(91, dtype=np.float32)[30]), ("young-women", "young-men", "kids")).tolist()
+    [0.25, 0.75, 0.0]
+    """
+    found = np.array([rules[group].share(look) if group in rules else 0.0 for group in groups], np.float32)
     found[0] += max(0.0, 1 - float(found.sum()))
-    return found
+    return found / found.sum()
 
 
 class Router:
-    """One track's group: averages looks and changes its mind only after a second of steady evidence."""
+    """One track's group: the first look decides, then only a second of steady evidence changes it."""
 
-    def __init__(self, groups: Sequence[str]):
-        self._groups = tuple(groups)
+    def __init__(self, groups: Sequence[str], rules: Mapping[str, Rule] = RULES):
+        self._groups, self._rules = tuple(groups), rules
         self._mean = np.zeros(len(self._groups), np.float32)
         self._looks = 0
         self._last_look: float | None = None
-        self._choice = 0
-        self._rival, self._rival_since = 0, 0.0
+        self._choice = self._rival = 0
+        self._rival_since = 0.0
+        self._doubted = False  # the newest look, or the evidence, is for another group
 
     @property
     def group(self) -> str:
         """The group that draws this face now."""
         return self._groups[self._choice]
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """Share of each group in the last looks; zeros before the first."""
+        return dict(zip(self._groups, self._mean.tolist(), strict=True))
 
     def wants_look(self, t: float, yaw: float, blur: float) -> bool:
         """Whether a look at `t` seconds is due and would say something."""
@@ -118,19 +149,58 @@ class Router:
             return True
         if abs(yaw) > MAX_YAW_DEG or blur > MAX_BLUR:
             return False
-        due = FIRST_EVERY_S if self._looks < FIRST_LOOKS or self._rival != self._choice else EVERY_S
+        due = SOON_S if self._looks < FIRST_LOOKS or self._doubted else EVERY_S
         return t - self._last_look >= due
 
     def add(self, look: Look, t: float) -> None:
         """Take in a look made at `t` seconds."""
         self._looks += 1
-        share = 1 / min(self._looks, MEMORY_LOOKS)
-        self._mean = self._mean + np.float32(share) * (shares(look, self._groups) - self._mean)
+        newest = np.float32(max(1 / self._looks, NEWEST))
+        seen = shares(look, self._groups, self._rules)
+        self._mean = self._mean + newest * (seen - self._mean)
         leader = int(self._mean.argmax())
         if self._last_look is None:
-            self._choice = self._rival = leader
+            self._choice = leader
+        elif self._mean[leader] - self._mean[self._choice] < LEAD:
+            leader = self._choice
         if leader != self._rival:
             self._rival, self._rival_since = leader, t
         if self._rival != self._choice and t - self._rival_since >= STEADY_S:
             self._choice = self._rival
+        self._doubted = self._rival != self._choice or int(seen.argmax()) != self._choice
         self._last_look = t
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = cli.parser(
+        "python -m faces.groups",
+        "Say how well the groups are told apart on the pictures of a table.",
+        "python -m faces.groups evaluate table.csv --images photos --json figures.json",
+    )
+    parser.add_argument("command", choices=("evaluate",))
+    parser.add_argument("table", type=Path, metavar="TABLE.csv", help="file, sex, group or age; ethnicity, glasses")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the files (default: the table's)")
+    parser.add_argument("--held-out", action="store_true", help="only the 400 rows that never train")
+    parser.add_argument("--network", type=Path, metavar="FILE.onnx", help="another network than the shipped one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.run(_run, arguments(), argv)
+
+
+def _run(options) -> None:
+    from faces.judge import evaluate, report
+
+    if options.json is not None and not options.json.parent.is_dir():
+        raise UsageError(f"--json: the folder {options.json.parent} does not exist; make it first")
+    figures = evaluate(options.table, options.images, options.held_out, options.network)
+    print(report(figures))
+    if options.json is not None:
+        write_json(options.json, figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from faces.align import POINTS
+from faces.pictures import pictures, read, resized
 from livetoon.errors import DataError
 from trainer.data import aligned
 from trainer.layout import DOMAINS, numbers_explained, training_places
-from trainer.pictures import pictures, read, resized
 from trainer.points import check_inside, points_of
 
 VALIDATION_SHARE, VALIDATION_MOST = 10, 50  # a tenth of a set, at most 50, tells which checkpoint is the best

@@ -5,9 +5,6 @@ table: a CSV with `file`, `age`, `sex` (F/M) and five points (`left_eye_x`, ...,
 table has them. Where it has a column `gray`, rows that say 1 there are left out.
 """
 
-import csv
-import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +14,10 @@ import numpy as np
 
 from faces.align import COORDINATES, POINTS, align_matrix, crop, move
 from faces.groups import group_of
+from faces.pictures import pictures, read
+from faces.tables import held_out, read_table
 from livetoon.errors import DataError, ModelError
 from trainer.layout import numbers_explained, training_places
-from trainer.pictures import pictures, read
-
-HELD_OUT = 400  # pictures of a table that never train, at most: those with the smallest sha256 of their name
 
 
 @dataclass
@@ -132,51 +128,6 @@ def open_network(option: str, path: Path):
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own, one for each cause
         raise ModelError(f"{option} {path}: not a network that can be read ({str(error).splitlines()[0]})") from None
-
-
-def held_out(names: Sequence[str]) -> set[str]:
-    """The names with the smallest sha256, 400 or, of a small table, a fifth: they never train, so that every
-    measurement finds them unseen."""
-    count = min(HELD_OUT, len(names) // 5)
-    return set(sorted(names, key=lambda name: hashlib.sha256(Path(name).name.encode()).hexdigest())[:count])
-
-
-def read_table(table: Path, numbers: Sequence[str]) -> list[dict]:
-    """Rows of a CSV with `file`, `age`, `sex` and the columns `numbers`; age (an int) and these as numbers.
-
-    DataError names the column that is missing, or the line of a value that is none.
-    """
-    columns = ("file", "age", "sex", *numbers)
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
-                raise DataError(f"{table} has no column {', '.join(missing)}; expected {', '.join(columns)}")
-            rows = [_row(row, columns, f"{table}: line {reader.line_num}") for row in reader]
-    except OSError as error:
-        raise DataError(f"{table}: {error.strerror}; expected a CSV with {', '.join(columns)}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a table in UTF-8, comma-separated ({error})") from None
-    if not rows:
-        raise DataError(f"{table} has no rows")
-    return rows
-
-
-def _row(row: dict, columns: Sequence[str], place: str) -> dict:
-    row = dict(row)
-    for name in columns:
-        if row[name] is None:
-            raise DataError(f"{place}: {name} is missing")
-        if name in ("file", "sex"):
-            continue
-        try:
-            value = float(row[name])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise DataError(f"{place}: {name} is {row[name]!r}, expected a number")
-        row[name] = int(value) if name == "age" else value
-    return row
 
 
 def aligned(table: Path, size: int) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -144,7 +144,7 @@ def varied(face: np.ndarray, alpha: np.ndarray, random: np.random.Generator) -> 
 
 def _faces() -> list[np.ndarray]:
     """Crops of the faces that installed packages hold, (256, 256, 3) uint8 RGB, at least one."""
-    from trainer.pictures import read
+    from faces.pictures import read
     from trainer.prepare_face import aligned
 
     files = {_inside(package, path): points for package, path, points in FACES}

@@ -73,7 +73,7 @@ def distill(teacher: Path, photos: list[Path], out: Path, settings: Settings = S
 def photos_by_group(photos: list[Path], settings: Settings, groups: Sequence[str]) -> dict[str, list[Path]]:
     """Group -> its photos, in the order of `groups`, others behind them. Photos that lie in no group's folder belong
     to the first of `groups`; with `settings.group` all do to that one. DataError where there are none."""
-    from trainer.pictures import pictures
+    from faces.pictures import pictures
 
     found: dict[str, list[Path]] = {group: [] for group in groups}
     for folder in photos:

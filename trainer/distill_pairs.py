@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from faces.pictures import pictures, read, resized
 from livetoon.errors import DataError
 from livetoon.files import replacing, sha256
 from trainer.distill_teacher import Teacher
-from trainer.pictures import pictures, read, resized
 from trainer.prepare_face import on_white
 
 log = logging.getLogger("trainer")

@@ -93,8 +93,8 @@ def _train(options) -> None:
 def _compare(options) -> None:
     import torch
 
+    from faces.pictures import read
     from trainer.identity_files import load_face_id
-    from trainer.pictures import read
 
     identity = load_face_id(options.model)
     side = identity.size if options.pictures == "faces" else 256

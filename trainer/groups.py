@@ -1,134 +1,161 @@
-"""`python -m trainer.groups train --data TABLE_DIR --out FILE.onnx`: the small age and sex network of faces/groups.py.
+"""`python -m trainer.groups train --data TABLE_DIR --out FILE.onnx`: the network of faces/looks.py.
 
-    table.csv + images/ -> faces found and aligned as in live video -> first half of EfficientNet-Lite0 -> age, sex
+    table.csv + images/ -> faces found and aligned as in live video -> first part of EfficientNet-Lite0
+                        -> age, sex, glasses
 
-A table has `file`, `age` and `sex` (F/M). The 400 pictures of a table with the smallest sha256 of their name (of a
-table of less than 2000, a fifth) never train, and `evaluate` measures on them; tables named `--train-only` train with
-all.
+Tables as faces/tables.py reads them; what a row does not say teaches nothing. The pictures that a table holds out never
+train, `python -m faces.groups evaluate --held-out` measures on them; tables named `--train-only` hold none out.
 """
 
 import argparse
-import json
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from faces.align import align_matrix, crop
-from faces.groups import AGES, ELDERLY_ABOVE, KIDS_BELOW, SIDE, Look, group_of, network_input, shares
+from faces.groups import AGE_BANDS
+from faces.looks import AGES, SIDE, network_input
+from faces.pictures import read
+from faces.still import FaceFinder
+from faces.tables import Person, held_out, read_people
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
-from livetoon.files import replacing
+from trainer import small
 from trainer.augment import degrade, random_motion
 from trainer.augment import move as moved
-from trainer.data import held_out, read, read_table
 
 KEPT_SIDE = 160  # px, side of the aligned crops that wait in memory
-BLOCKS = 8  # blocks of EfficientNet-Lite0 that are used: 80 channels at a sixteenth of the size
+BLOCKS = 11  # blocks of EfficientNet-Lite0 that are used: 112 channels at a sixteenth of the size
 BATCH = 32  # faces a step
-GROUPS = ("young-women", "young-men", "kids", "elderly")  # what `evaluate` counts
+AHEAD = 4  # batches made while one is learned from
+KEPT_EVERY = 500  # steps between two versions of the file
+KID_SEX_FROM = 4  # years: the sex of younger ones is a guess
 
 
 @dataclass(frozen=True)
 class Face:
-    """crop: (160, 160, 3) uint8 RGB, aligned; age in years; female: 1.0 or 0.0."""
+    """crop: (160, 160, 3) uint8 RGB, aligned; age in years, female, glasses: None where nobody said."""
 
     crop: np.ndarray
-    age: int
-    female: float
+    age: int | None
+    female: bool | None
+    glasses: bool | None
 
 
-def load(table: Path, held: bool | None) -> list[Face]:
-    """Faces of the folder `table` (table.csv and pictures): held: True = only the held-out ones, False = only the
-    others, None = all. Pictures in which no face is found are left out.
+@dataclass(frozen=True)
+class Batch:
+    """x (N, 3, 96, 96); ages (N, 91) soft labels; female, glasses (N,) in [0, 1]; years (N,) int, -1: unknown;
+    the weights of age, sex and glasses (N,): 0 where nobody said."""
 
-    DataError when the table is missing or cannot be used.
+    x: np.ndarray
+    ages: np.ndarray
+    female: np.ndarray
+    glasses: np.ndarray
+    years: np.ndarray
+    age_weight: np.ndarray
+    sex_weight: np.ndarray
+    glasses_weight: np.ndarray
+
+
+def people_of(tables: Sequence[Path], train_only: Sequence[Path]) -> list[Person]:
+    """Everybody of the tables (CSV files, or folders of a table.csv) who may train: a picture that one of `tables`
+    holds out trains in none, and what several say of one picture is put together.
+
+    DataError when a table is missing or cannot be used.
     """
-    rows = read_table(table / "table.csv", ())
-    unseen = held_out([row["file"] for row in rows]) if held is not None else set()
-    wanted = [row for row in rows if held is None or (row["file"] in unseen) == held]
-    aligner = Aligner()
+    everybody: dict[Path, Person] = {}
+    unseen: set[Path] = set()
+    for table in [*tables, *train_only]:
+        people = read_people(table / "table.csv" if table.is_dir() else table)
+        if table in tables:
+            names = held_out([person.file for person in people])
+            unseen |= {person.path for person in people if person.file in names}
+        for person in people:
+            everybody[person.path] = person.completed(everybody.get(person.path))
+    return [person for path, person in everybody.items() if path not in unseen]
+
+
+def load(people: Sequence[Person]) -> list[Face]:
+    """Their faces; pictures in which none is found are left out."""
+    finder = FaceFinder("photo")
     faces = []
-    for row in wanted:
-        aligned = aligner(read(table / row["file"]))
-        if aligned is not None:
-            faces.append(Face(aligned, row["age"], float(row["sex"] == "F")))
-    print(f"{table}: {len(faces)} faces in {len(wanted)} pictures", file=sys.stderr)
+    for number, person in enumerate(people, 1):
+        picture = read(person.path)
+        if (found := finder(picture)) is not None:
+            kept = crop(picture, align_matrix(found.points, KEPT_SIDE), KEPT_SIDE)
+            faces.append(Face(kept, person.age, person.female, person.glasses))
+        if number % 1000 == 0 or number == len(people):
+            print(f"{len(faces)} faces in {number} of {len(people)} pictures", file=sys.stderr)
     return faces
 
 
-class Aligner:
-    """Cuts the largest face out of a picture as live video does."""
-
-    def __init__(self):
-        from faces.track import Finders
-
-        self._finders = Finders()
-
-    def __call__(self, picture: np.ndarray) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB -> (160, 160, 3) uint8 RGB, or None where no face is found."""
-        from faces.landmarks import five
-
-        # A face that fills the picture is found better with room around it.
-        margin = max(picture.shape[:2]) // 3
-        roomy = cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REPLICATE)
-        found = self._finders.wide(roomy) or self._finders.near(roomy)
-        if not found:
-            return None
-        largest = max(found, key=lambda detection: float(detection.box[2] - detection.box[0]))
-        mesh = self._finders.fit_detection(roomy, largest)
-        if mesh.presence < 0.5:
-            return None
-        return crop(roomy, align_matrix(five(mesh.points), KEPT_SIDE), KEPT_SIDE)
-
-
 def build():
-    """The network: x (N, 3, 80, 80) float32 RGB in [-1, 1] -> female (N, 1) and ages (N, 91), as logits."""
+    """The network: x (N, 3, 96, 96) float32 RGB in [-1, 1] -> logits of female (N, 1), ages (N, 91), glasses (N, 1)."""
     from torch import nn
 
     from trainer.features import efficientnet_lite0
 
-    class AgeSex(nn.Module):
+    class Looks(nn.Module):
         def __init__(self):
             super().__init__()
             whole = efficientnet_lite0()
             self.stem = nn.Sequential(whole._conv_stem, whole._bn0, nn.ReLU6())
             self.blocks = nn.Sequential(*whole._blocks[:BLOCKS])
-            self.mix = nn.Sequential(nn.Conv2d(80, 192, 1, bias=False), nn.BatchNorm2d(192), nn.ReLU())
+            self.mix = nn.Sequential(nn.Conv2d(112, 256, 1, bias=False), nn.BatchNorm2d(256), nn.ReLU())
             self.drop = nn.Dropout(0.3)
-            self.out = nn.Linear(192, 1 + len(AGES))
+            self.out = nn.Linear(256, 2 + len(AGES))
 
         def forward(self, x):
             pooled = self.mix(self.blocks(self.stem(x))).mean(dim=(2, 3))
             y = self.out(self.drop(pooled))
-            return y[:, :1], y[:, 1:]
+            return y[:, :1], y[:, 2:], y[:, 1:2]
 
-    return AgeSex()
+    return Looks()
 
 
-def batch_of(faces: list[Face], picks: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """x (N, 3, 80, 80), female (N, 1), ages (N, 91): augmented pictures and soft labels, float32."""
-    pictures, ages = [], []
-    for pick in picks:
-        face = faces[pick]
-        matrix = random_motion(KEPT_SIDE, random)
-        picture = moved(face.crop, matrix)
-        if random.random() < 0.3:  # a face far from the camera
-            small = int(random.integers(28, 96))
-            picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), (KEPT_SIDE,) * 2)
-        if random.random() < 0.6:
-            picture = degrade(picture, random)
-        if random.random() < 0.1:
-            picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-        pictures.append(network_input(picture))
-        ages.append(_age_label(face.age))
-    female = np.array([[faces[pick].female] for pick in picks], np.float32)
-    # A label is wrong now and then; babies' sex is a guess.
-    female = female * 0.96 + 0.02
-    return np.stack(pictures), female, np.stack(ages)
+def batch_of(faces: Sequence[Face], random: np.random.Generator) -> Batch:
+    """`faces` as a webcam may see them, and what is known of them; float32."""
+    return Batch(
+        x=np.stack([network_input(as_seen(face.crop, random)) for face in faces]),
+        ages=np.stack([_age_label(30 if face.age is None else face.age) for face in faces]),
+        # A label is wrong now and then.
+        female=np.array([0.98 if face.female else 0.02 for face in faces], np.float32),
+        glasses=np.array([0.98 if face.glasses else 0.02 for face in faces], np.float32),
+        years=np.array([-1 if face.age is None else face.age for face in faces]),
+        age_weight=np.array([face.age is not None for face in faces], np.float32),
+        sex_weight=np.array([_sex_known(face) for face in faces], np.float32),
+        glasses_weight=np.array([face.glasses is not None for face in faces], np.float32),
+    )
+
+
+def as_seen(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """An aligned crop: moved, nearer or further, far from the camera, in bad light, in grey, behind a stripe."""
+    side = picture.shape[0]
+    picture = moved(picture, random_motion(side, random))
+    if random.random() < 0.3:
+        zoom = cv2.getRotationMatrix2D((side / 2, side / 2), 0, random.uniform(0.8, 1.3))
+        picture = moved(picture, zoom)
+    if random.random() < 0.2:
+        small = int(random.integers(28, 96))
+        picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), (side,) * 2)
+    if random.random() < 0.6:
+        picture = degrade(picture, random)
+    if random.random() < 0.1:
+        picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    if random.random() < 0.25:  # a hand, a microphone, the picture's end
+        picture = picture.copy()
+        left, top = random.integers(0, side, 2)
+        width, height = random.integers(side // 8, side // 2, 2)
+        picture[top : top + height, left : left + width] = random.integers(0, 256, 3)
+    return picture
 
 
 def _age_label(age: int) -> np.ndarray:
@@ -138,15 +165,55 @@ def _age_label(age: int) -> np.ndarray:
     return (bell / bell.sum()).astype(np.float32)
 
 
-def train(faces: list[Face], minutes: float, seed: int = 0):
-    """Train for so many minutes of wall time; returns the averaged (EMA) network. The rate falls with the time."""
+def _sex_known(face: Face) -> float:
+    if face.female is None:
+        return 0.0
+    return 0.3 if face.age is not None and face.age < KID_SEX_FROM else 1.0
+
+
+def loss_of(network, batch: Batch):
+    """-> the sum, and (sex, age, groups, glasses) as they enter it, 0-d tensors."""
     import torch
     from torch.nn import functional
+
+    x, ages, female, glasses, years, age_weight, sex_weight, glasses_weight = (
+        torch.from_numpy(getattr(batch, field.name)) for field in fields(Batch)
+    )
+    sex_logit, age_logits, glasses_logit = network(x.to(memory_format=torch.channels_last))
+    sex_each = functional.binary_cross_entropy_with_logits(sex_logit[:, 0], female, reduction="none")
+    glasses_each = functional.binary_cross_entropy_with_logits(glasses_logit[:, 0], glasses, reduction="none")
+    age_each = functional.cross_entropy(age_logits, ages, reduction="none")
+    probability = age_logits.softmax(dim=1)
+    known = torch.from_numpy(AGES)
+    group_each = 0
+    for band in AGE_BANDS:
+        first, last = band
+        share = probability[:, (known >= first) & (known <= last)].sum(dim=1).clamp(1e-4, 1 - 1e-4)
+        inside = ((years >= first) & (years <= last)).float()
+        group_each = group_each + functional.binary_cross_entropy(share, inside, reduction="none")
+    parts = (
+        _mean(sex_each, sex_weight),
+        0.4 * _mean(age_each, age_weight),
+        _mean(group_each, age_weight),
+        0.5 * _mean(glasses_each, glasses_weight),
+    )
+    return sum(parts), parts
+
+
+def _mean(each, weight):
+    return (each * weight).sum() / weight.sum().clamp(min=1)
+
+
+def train(faces: Sequence[Face], steps: int, seed: int = 0, keep=lambda network: None):
+    """Learn for `steps` batches; returns the averaged (EMA) network, and gives it to `keep` now and then.
+
+    DataError for fewer faces than a batch.
+    """
+    import torch
 
     if len(faces) < BATCH:
         raise DataError(f"{len(faces)} faces are too few to learn from; expected at least {BATCH}")
     torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
     network = build().train().to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
@@ -154,55 +221,57 @@ def train(faces: list[Face], minutes: float, seed: int = 0):
     head = [*network.mix.parameters(), *network.out.parameters()]
     body = [*network.stem.parameters(), *network.blocks.parameters()]
     optimizer = torch.optim.AdamW([{"params": body}, {"params": head}], weight_decay=1e-2)
-    weight = _balance(faces)
-    start = last = time.monotonic()
-    step, shown = 0, []
-    while (done := (time.monotonic() - start) / (minutes * 60)) < 1:
-        rate = min(1.0, step / 100) * (0.5 + 0.5 * np.cos(np.pi * done)) + 0.01
+    began, shown = time.monotonic(), []
+    for step, batch in zip(range(1, steps + 1), batches(faces, seed), strict=False):
+        rate = min(1.0, step / 100) * (0.5 + 0.5 * np.cos(np.pi * step / steps)) + 0.01
         for group, peak in zip(optimizer.param_groups, (7e-4, 2e-3), strict=True):
             group["lr"] = rate * peak
-        picks = random.choice(len(faces), BATCH, p=weight)
-        x, female, ages = (torch.from_numpy(array) for array in batch_of(faces, picks, random))
-        sex_logit, age_logits = network(x)
-        known = torch.tensor([[1.0 if faces[pick].age >= 4 else 0.3] for pick in picks])
-        sex_loss = functional.binary_cross_entropy_with_logits(sex_logit, female, weight=known)
-        age_loss = functional.cross_entropy(age_logits, ages)
-        kid, old = _tails(age_logits)
-        truth = torch.tensor([[faces[pick].age < KIDS_BELOW, faces[pick].age > ELDERLY_ABOVE] for pick in picks])
-        tail_loss = functional.binary_cross_entropy(torch.stack([kid, old], 1).clamp(1e-4, 1 - 1e-4), truth.float())
-        loss = sex_loss + 0.4 * age_loss + tail_loss
+        loss, parts = loss_of(network, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         average.update_parameters(network)
-        step += 1
-        shown.append((float(sex_loss), float(age_loss), float(tail_loss)))
-        if time.monotonic() - last > 20:
-            last = time.monotonic()
-            sex, age, tail = np.mean(shown, axis=0)
-            print(f"{done:4.0%} step {step} sex {sex:.3f} age {age:.3f} groups {tail:.3f}", file=sys.stderr)
+        shown.append([float(part.detach()) for part in parts])
+        if step % 100 == 0 or step == steps:
+            sex, age, groups, glasses = np.mean(shown, axis=0)
+            print(
+                f"step {step} of {steps}, {time.monotonic() - began:.0f} s: sex {sex:.3f} age {age:.3f} "
+                f"groups {groups:.3f} glasses {glasses:.3f}",
+                file=sys.stderr,
+            )
             shown.clear()
+        if step % KEPT_EVERY == 0 and step < steps:
+            keep(average.module.eval())
     return average.module.eval()
 
 
-def _tails(age_logits):
-    """Probability under KIDS_BELOW and over ELDERLY_ABOVE, (N,) each."""
-    ages = age_logits.softmax(dim=1)
-    return ages[:, AGES < KIDS_BELOW].sum(dim=1), ages[:, AGES > ELDERLY_ABOVE].sum(dim=1)
+def batches(faces: Sequence[Face], seed: int) -> Iterator[Batch]:
+    """Batches without end, the same ones for the same seed; they are made beside the learning."""
+    weight = _balance(faces)
+
+    def made(number: int) -> Batch:
+        random = np.random.default_rng((seed, number))
+        return batch_of([faces[pick] for pick in random.choice(len(faces), BATCH, p=weight)], random)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(made, number) for number in range(AHEAD)]
+        for number in count(AHEAD):
+            yield waiting.pop(0).result()
+            waiting.append(pool.submit(made, number))
 
 
-def _balance(faces: list[Face]) -> np.ndarray:
-    """Chance of each face: every decade of age and both sexes count alike, softened by a root."""
-    keys = [(face.age // 10, face.female) for face in faces]
-    counts = {key: keys.count(key) for key in set(keys)}
-    weight = np.array([counts[key] ** -0.5 for key in keys])
+def _balance(faces: Sequence[Face]) -> np.ndarray:
+    """Chance of each face: every eight years of age and both sexes count alike, softened by a root; those of whom
+    somebody said whether they wear glasses come more often, because they are few."""
+    keys = [(-1 if face.age is None else face.age // 8, face.female) for face in faces]
+    counts = Counter(keys)
+    often = [1 if face.glasses is None else 3 for face in faces]
+    weight = np.array([counts[key] ** -0.5 * times for key, times in zip(keys, often, strict=True)])
     return weight / weight.sum()
 
 
 def export(network, out: Path) -> None:
-    """Write the network as float16 ONNX: x (1, 3, 80, 80) -> female (1, 1) and ages (1, 91) as probabilities."""
-    import onnx
-    import torch
+    """Write the network as ONNX: crop (1, 3, 96, 96) -> female (1, 1), ages (1, 91), glasses (1, 1), probabilities."""
     from torch import nn
 
     class Probabilities(nn.Module):
@@ -211,90 +280,31 @@ def export(network, out: Path) -> None:
             self.network = network
 
         def forward(self, x):
-            female, ages = self.network(x)
-            return female.sigmoid(), ages.softmax(dim=1)
+            female, ages, glasses = self.network(x)
+            return female.sigmoid(), ages.softmax(dim=1), glasses.sigmoid()
 
-    with replacing(out) as temporary:
-        torch.onnx.export(
-            Probabilities().eval(),
-            (torch.zeros(1, 3, SIDE, SIDE),),
-            temporary,
-            input_names=["crop"],
-            output_names=["female", "ages"],
-            opset_version=17,
-            dynamo=False,
-        )
-        onnx.save(_half(onnx.load(temporary)), temporary)
-
-
-def _half(model):
-    """Weights of at least 64 values stored as float16 and cast back in the graph: half the file, same arithmetic."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    casts = []
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 64:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_half"))
-        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT))
-    for index, node in enumerate(casts):
-        model.graph.node.insert(index, node)
-    onnx.checker.check_model(model)
-    return model
-
-
-def evaluate(file: Path, faces: list[Face]) -> dict:
-    """Figures of an exported network: confusion by group (rows: truth), accuracy of sex from 4 years on, age error."""
-    from faces.nets import open_net
-
-    if not faces:
-        raise DataError("no faces to measure on: a table holds out a fifth of its rows, at most 400")
-    net = open_net(file)
-    table = np.zeros((len(GROUPS), len(GROUPS)), int)
-    sex, error = [], []
-    for face in faces:
-        found = net(network_input(face.crop)[None])
-        look = Look(float(found["female"].ravel()[0]), found["ages"].ravel().copy())
-        truth = group_of(face.age, face.female > 0.5)
-        if truth is not None:
-            table[GROUPS.index(truth), int(shares(look, GROUPS).argmax())] += 1
-        if face.age >= 4:
-            sex.append((look.female > 0.5) == (face.female > 0.5))
-        error.append(abs(look.age - face.age))
-    return {
-        "groups": GROUPS,
-        "confusion": table.tolist(),
-        "accuracy": round(float(np.trace(table) / table.sum()), 4),
-        "sex_accuracy": round(float(np.mean(sex)), 4),
-        "age_error_years": round(float(np.mean(error)), 2),
-        "faces": len(faces),
-    }
+    small.export(Probabilities().eval(), out, (1, 3, SIDE, SIDE), "crop", ("female", "ages", "glasses"))
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command's options."""
     parser = cli.parser(
         "python -m trainer.groups",
-        "Train or evaluate the network that tells the groups apart.",
+        "Train the network that tells age, sex and glasses, from which faces.groups tells the groups apart.",
         "python -m trainer.groups train --data all_age_faces --train-only more_faces/utkface --out age_sex.onnx",
     )
-    parser.add_argument("command", choices=("train", "evaluate"))
+    parser.add_argument("command", choices=("train",))
     parser.add_argument(
         "--data",
         nargs="+",
         type=Path,
         default=[],
-        metavar="DIR",
-        help="folders with table.csv; 400 pictures held out, at most a fifth",
+        metavar="TABLE",
+        help="tables, or folders with a table.csv; 400 pictures of each are held out, at most a fifth",
     )
-    parser.add_argument(
-        "--train-only", nargs="+", type=Path, default=[], metavar="DIR", help="folders with table.csv; all train"
-    )
+    parser.add_argument("--train-only", nargs="+", type=Path, default=[], metavar="TABLE", help="nothing is held out")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the network")
-    parser.add_argument("--minutes", type=float, default=25, help="wall time of training (default: 25)")
+    parser.add_argument("--steps", type=int, default=12_000, metavar="N", help=f"batches of {BATCH} (default: 12000)")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
@@ -306,16 +316,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(options) -> None:
     if not options.data:
         raise UsageError("--data: name at least one folder with a table.csv")
-    if options.command == "train":
-        if not options.minutes > 0:
-            raise UsageError(f"--minutes: expected more than 0, got {options.minutes}")
-        if not options.out.parent.is_dir():
-            raise UsageError(f"--out: the folder {options.out.parent} does not exist; make it first")
-        faces = [face for table in options.data for face in load(table, held=False)]
-        faces += [face for table in options.train_only for face in load(table, held=None)]
-        export(train(faces, options.minutes, options.seed), options.out)
-    for table in options.data:
-        print(json.dumps({"table": table.name, **evaluate(options.out, load(table, held=True))}))
+    if options.steps < 1:
+        raise UsageError(f"--steps: expected at least 1, got {options.steps}")
+    if not options.out.parent.is_dir():
+        raise UsageError(f"--out: the folder {options.out.parent} does not exist; make it first")
+    faces = load(people_of(options.data, options.train_only))
+    export(train(faces, options.steps, options.seed, lambda network: export(network, options.out)), options.out)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from faces.pictures import pictures, read
 from livetoon.errors import DataError, UsageError
-from trainer.pictures import pictures, read
 
 KEPT_BYTES = 2 << 30  # decoded pictures held in memory; those beyond are decoded again at every use
 SMALLEST_PX = 16  # a face of fewer pixels shows nobody

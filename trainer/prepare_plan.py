@@ -25,7 +25,8 @@ class Settings:
 
     size, min_side: px; min_sharpness: as `prepare_face.sharpness` has it; near: bits of 256; group: one for all;
     groups: those wanted; over_photos: drawings lie on the photos of their names, pixel on pixel, and are cut like them;
-    masks: a network that marks the person, for white backgrounds.
+    masks: a network that marks the person, for white backgrounds; crop: how faces are framed, photo2cartoon as the
+    published networks were trained.
     """
 
     domain: Literal["photo", "cartoon"] = "photo"
@@ -41,6 +42,7 @@ class Settings:
     # Saved again, half as large, brighter or blurred: up to 28; the closest strangers of 40,000 pairs: 50.
     near: int = 30
     format: Literal["png", "jpg"] = "png"
+    crop: Literal["livetoon", "photo2cartoon"] = "livetoon"
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ class Task:
     refused: str
     points: tuple | None
     size: tuple[int, int] | None  # width and height that the picture must have for its points
+    corners: tuple | None  # of the published crop's square, known with the points
     key: str  # of everything but the picture that decides what becomes of it
 
 
 def listing(source: Path) -> tuple[list[Path], int]:
     """Every picture in `source`, by path, hidden ones left out; how many other files there are."""
-    from trainer.pictures import pictures
+    from faces.pictures import pictures
 
     found, others = [], 0
     for folder, folders, files in os.walk(source):
@@ -100,13 +103,14 @@ def plan(
             group, refused = (label.group, label.why) if label else (None, f"not in {table.name}")
         elif group is None and photo:
             group = photo["group"]
-        given, size = label.points if label else None, None
+        given, size, corners = label.points if label else None, None, None
         if given is None and photo and settings.over_photos:
-            given, size = tuple(map(tuple, photo["points"])), tuple(photo["picture"])
+            given, size, corners = tuple(map(tuple, photo["points"])), tuple(photo["picture"]), photo.get("corners")
         decides = [VERSION, settings.domain, settings.size, settings.min_side, settings.min_sharpness, masks]
         decides += [settings.format, settings.groups, group, refused, given, size, names[path]]
+        decides += [settings.crop, corners] if settings.crop != "livetoon" or corners else []
         key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
-        tasks.append(Task(path, names[path], group, refused, given, size, key))
+        tasks.append(Task(path, names[path], group, refused, given, size, corners, key))
     return tasks
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from faces.align import COORDINATES, align_matrix, move
+from faces.align import COORDINATES, move
+from faces.pictures import read
 from livetoon.errors import DataError
 from livetoon.files import naming, replacing, write_json
-from trainer.pictures import read
 from trainer.points import CROP_POINTS
+from trainer.prepare_face import matrix_of
 
 VERSION = 1  # of report.json and the journal
 JOURNAL = ".prepared.jsonl"
@@ -158,7 +159,7 @@ def write_crop_points(out: Path, entries: Iterable[dict]) -> None:
     for entry in sorted((entry for entry in entries if entry["status"] == "kept"), key=lambda entry: entry["file"]):
         if (side := _side(out / entry["file"])) is not None:
             points = np.array(entry["points"], np.float32)
-            values = move(align_matrix(points, side), points).ravel().tolist()
+            values = move(matrix_of(points, side, entry.get("corners")), points).ravel().tolist()
             rows.append({"file": entry["file"]} | {n: round(v, 1) for n, v in zip(COORDINATES, values, strict=True)})
     if not rows:
         path.unlink(missing_ok=True)

@@ -9,12 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faces.groups import Looker, shares
+from faces.groups import shares
+from faces.landmarks import FaceMesh
+from faces.looks import Looker
+from faces.pictures import read
+from faces.public_crop import PHOTO2CARTOON
+from faces.still import FaceFinder, Found
 from livetoon.errors import DataError
 from livetoon.files import replacing, sha256
 from trainer.data import segmenter
-from trainer.pictures import read
-from trainer.prepare_face import FaceFinder, Found, aligned, on_white, perceptual_hash, sharpness
+from trainer.prepare_face import aligned, head_corners, on_white, perceptual_hash, sharpness
 from trainer.prepare_plan import TOLD_APART, Settings, Task, dropped, whole
 from trainer.prepare_report import Journal
 
@@ -71,7 +75,12 @@ class Worker:
             return None, dropped("no face", f"no face found{hint}")
         if not _inside(found.points, picture):
             return None, dropped("no face", f"its points lie beside the picture of {width}x{height} px")
-        face = aligned(picture, found.points, settings.size)
+        corners = task.corners
+        if corners is None and settings.crop == PHOTO2CARTOON:
+            corners = self._corners(picture, found.points)
+            if corners is None:
+                return None, dropped("no face", f"its 68 points were not found, which --crop {settings.crop} needs")
+        face = aligned(picture, found.points, settings.size, corners)
         known = {
             "side_px": round(found.side, 1),
             "sharpness": round(sharpness(face), 3),
@@ -80,6 +89,8 @@ class Worker:
             "points": [[round(float(value), 1) for value in point] for point in found.points],
             "points_from": "table" if task.points is not None else "search",
         }
+        if corners is not None:
+            known["corners"] = [[round(float(value), 2) for value in corner] for corner in corners]
         if found.side < settings.min_side:
             return None, known | dropped("tiny", f"face {found.side:.0f} px wide, under {settings.min_side:g}")
         if known["sharpness"] < settings.min_sharpness:
@@ -94,6 +105,11 @@ class Worker:
             face = on_white(face, self._segment(face))
         file = f"{group}/{settings.domain}/{task.name}.{settings.format}"
         return face, known | {"status": "kept", "group": group, "file": file, "hash": code}
+
+    def _corners(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray | None:
+        if not hasattr(self._own, "fit"):
+            self._own.fit = FaceMesh()
+        return head_corners(picture, points, self._own.fit)
 
     def _look(self, face: np.ndarray) -> str:
         """Whom the face looks like, of `TOLD_APART`."""

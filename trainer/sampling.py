@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from faces.pictures import resized
 from trainer.collect import Unpaired
-from trainer.pictures import resized
 from trainer.presets import Translation
 from trainer.step import Pictures
 

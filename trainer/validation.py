@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from faces.pictures import resized
 from livetoon.errors import UsageError
 from trainer import inception
 from trainer.collect import VALIDATION_FROM, VALIDATION_MOST, Unpaired
@@ -17,7 +18,6 @@ from trainer.identity import FaceIdentity
 from trainer.identity_files import load_face_id
 from trainer.layout import DOMAINS
 from trainer.metrics import Draw, FeatureExtractor, Validator, open_features
-from trainer.pictures import resized
 from trainer.presets import Live, Translation
 
 log = logging.getLogger("trainer")

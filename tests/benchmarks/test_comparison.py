@@ -11,7 +11,7 @@ from benchmarks import comparison, comparison_data, comparison_findings, compari
 from faces.align import COORDINATES, TEMPLATE
 from livetoon.errors import DataError, UsageError
 from trainer import metrics
-from trainer.pictures import pictures
+from faces.pictures import pictures
 from trainer.points import read_points
 
 GROUPS = ("many", "few")

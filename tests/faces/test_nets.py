@@ -10,7 +10,7 @@ from livetoon.errors import ModelError
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("retinaface_mobilenet025.onnx", (1, 3, 96, 128)), ("age_sex.onnx", (1, 3, 80, 80))]
+    ("name", "shape"), [("retinaface_mobilenet025.onnx", (1, 3, 96, 128)), ("age_sex.onnx", (1, 3, 96, 96))]
 )
 def test_onnxruntime_and_openvino_agree(name, shape):
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from faces.tables import HELD_OUT, held_out
 from livetoon.errors import DataError, ModelError
 from trainer import data
 
@@ -93,9 +94,9 @@ def test_table_photos_are_aligned_sorted_and_held_out(tmp_path, pairs):
         rows.append(f"images/{number}.png,{age},F,x,{points}")
     (tmp_path / "table.csv").write_text("\n".join([header, *rows]))
     cv2.imwrite(str(tmp_path / "images" / "0.png"), np.full((128, 128, 3), 128, np.uint8))
-    unseen = data.held_out([row.split(",")[0] for row in rows])
+    unseen = held_out([row.split(",")[0] for row in rows])
     assert len(unseen) == 82  # a fifth; never more than 400
-    assert len(data.held_out([f"{number}.png" for number in range(2400)])) == data.HELD_OUT == 400
+    assert len(held_out([f"{number}.png" for number in range(2400)])) == HELD_OUT == 400
     for number in range(1, 410):
         shutil.copy(tmp_path / "images" / "0.png", tmp_path / "images" / f"{number}.png")
     found = data.load([pairs], [tmp_path / "table.csv"], ["many", "few"], 64)

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
+from faces.pictures import pictures, read
 from livetoon.errors import UsageError
 from trainer import checkpoint, demo, run
 from trainer.loggers import read_csv
-from trainer.pictures import pictures, read
 from trainer.presets import PRESETS
 
 FEW = {demo.BASIC: 3, demo.RARE: 2}

@@ -12,12 +12,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from faces.pictures import read
 from trainer import distill, run
 from trainer.checkpoint import load_generator, save_generator
 from trainer.distill_pairs import read_note, white_border
 from trainer.distill_teacher import open_teacher
 from trainer.networks import build
-from trainer.pictures import read
 
 TINY = ("size=64", "width=4", "judge_width=4", "judge_layers=5,4", "stage1_steps=2", "stage2_steps=1")
 

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from skimage import data
 
 from faces.align import COORDINATES, TEMPLATE, align_matrix, crop, move
+from faces.pictures import read
 from livetoon.errors import DataError, UsageError
 from trainer import prepare
 from trainer.collect import collect
-from trainer.pictures import read
 from trainer.prepare_face import aligned
 from trainer.prepare_plan import Settings
 from trainer.prepare_report import contact_sheet, write_needs_points
@@ -373,6 +373,35 @@ def test_drawings_over_their_photos_stay_pixel_on_pixel(tmp_path, face):
     np.testing.assert_array_equal(read(out / "kids/cartoon/a.png"), aligned(255 - face, HAND_SET, 256))
     became = report(out)
     assert became["drawings/b.png"]["detail"] == "200x200 px, but its photo has 300x300: not drawn over it"
+
+
+def test_the_published_crop_holds_for_photos_and_the_drawings_over_them(tmp_path, face, capsys):
+    """Eyes are level in it and the head's box fills it; points of the crops follow, and another crop is made anew."""
+    save(tmp_path / "in/photos/ann.png", face)
+    save(tmp_path / "in/drawings/ann.png", 255 - face)
+    usual, out = tmp_path / "usual", tmp_path / "out"
+    assert call(tmp_path / "in/photos", usual, "--group", "kids", capsys=capsys)[0] == 0
+    for folder, domain, more in (("photos", "photo", ["--group", "kids"]), ("drawings", "cartoon", ["--over-photos"])):
+        options = ["--domain", domain, "--crop", "photo2cartoon", *more]
+        assert call(tmp_path / "in" / folder, out, *options, capsys=capsys)[0] == 0
+    photo, drawing = (read(out / f"kids/{domain}/ann.png") for domain in ("photo", "cartoon"))
+    assert np.abs(255 - photo[60:200, 60:200].astype(int) - drawing[60:200, 60:200]).max() <= 1
+    assert not np.array_equal(photo, read(usual / "kids/photo/ann.png"))
+    with open(out / "crop_points.csv", newline="") as file:
+        points = [[float(row[name]) for name in COORDINATES] for row in csv.DictReader(file)]
+    assert points[0] == points[1]
+    placed = np.array(points[0]).reshape(5, 2)
+    assert abs(placed[0, 1] - placed[1, 1]) < 3 and np.abs(placed - TEMPLATE).max() < 12
+    assert call(tmp_path / "in/photos", out, "--group", "kids", capsys=capsys)[0] == 0
+    assert np.array_equal(read(out / "kids/photo/ann.png"), read(usual / "kids/photo/ann.png"))
+
+
+def test_points_that_are_on_no_face_have_no_published_crop(tmp_path, face, capsys):
+    save(tmp_path / "in/ann.png", np.full_like(face, 120))
+    options = ["--points", hand_set(tmp_path / "in"), "--crop", "photo2cartoon", "--min-sharpness", "0"]
+    code, _, err = call(tmp_path / "in", tmp_path / "out", *options, capsys=capsys)
+    assert code == 1 and "1 no face" in err
+    assert "68 points were not found, which --crop" in report(tmp_path / "out")["ann.png"]["detail"]
 
 
 def test_points_beside_the_picture_are_those_of_another(tmp_path, face):

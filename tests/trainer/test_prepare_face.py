@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from trainer.prepare_face import FaceFinder, aligned, near_duplicates, on_white, perceptual_hash, sharpness
+from faces.still import FaceFinder
+from trainer.prepare_face import aligned, near_duplicates, on_white, perceptual_hash, sharpness
 from trainer.prepare_plan import Settings
 
 EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye

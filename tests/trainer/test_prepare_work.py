@@ -15,9 +15,9 @@ import pytest
 from skimage import data
 
 from faces.align import COORDINATES
+from faces.pictures import read
 from trainer import prepare
 from trainer.lock import alone
-from trainer.pictures import read
 from trainer.prepare_plan import Settings
 
 HAND_SET = np.array([(204, 102), (247, 105), (223, 126), (200, 139), (247, 141)], float)

@@ -1,4 +1,4 @@
-"""The one place where training code decodes a picture: any common file -> upright 8-bit RGB on white."""
+"""The one place where still pictures of people are decoded: any common file -> upright 8-bit RGB on white."""
 
 from pathlib import Path
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faces.pictures import pictures, read
 from livetoon.errors import DataError
-from trainer.pictures import pictures, read
 
 RED, GREEN, BLUE, GREY = (200, 30, 40), (20, 180, 60), (30, 60, 210), (120, 120, 120)
 
@@ -230,5 +230,5 @@ def test_the_pictures_of_a_folder(quarters, tmp_path):
 
 
 def test_decoding_loads_no_torch():
-    code = "import sys, trainer.pictures; sys.exit('torch' in sys.modules)"
+    code = "import sys, faces.pictures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
