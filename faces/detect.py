@@ -5,7 +5,7 @@ Both give boxes around the face from brow to chin and five points in the order o
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ from faces import weights
 from faces.nets import Net, open_net
 
 OVERLAP = 0.3  # boxes that share more than this part of their union are one face
+SAME = 0.25  # overlap from which a find belongs to a box known from elsewhere
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class BlazeFace(Detector):
 
     def _begin(self, frame: np.ndarray) -> Callable[[], list[Detection]]:
         side = self._side
-        small, scale = _fit(frame, side, side)
+        small, scale = fit_into(frame, side, side)
         height, width = small.shape[:2]
         top, left = (side - height) // 2, (side - width) // 2
         # Letter-boxed with black; black is -1 after the network's own scaling.
@@ -107,7 +108,7 @@ class BlazeFace(Detector):
         half = (points[:, 1] - points[:, 0]) * 0.45
         points = np.stack([*points[:, :3].swapaxes(0, 1), points[:, 3] - half, points[:, 3] + half], axis=1)
         probabilities = 1 / (1 + np.exp(-scores[keep, 0]))
-        return _best(_to_frame(boxes, scale, left, top), _to_frame(points, scale, left, top), probabilities)
+        return _best(to_frame(boxes, scale, left, top), to_frame(points, scale, left, top), probabilities)
 
 
 class RetinaFace(Detector):
@@ -133,7 +134,7 @@ class RetinaFace(Detector):
         upright = frame.shape[0] > frame.shape[1]
         height, width = (self.LONG, self.SHORT) if upright else (self.SHORT, self.LONG)
         net, anchors = self._form(height, width)
-        small, scale = _fit(frame, height, width)
+        small, scale = fit_into(frame, height, width)
         bordered = cv2.copyMakeBorder(
             small, 0, height - small.shape[0], 0, width - small.shape[1], cv2.BORDER_CONSTANT, value=_RETINA_MEAN
         )
@@ -153,7 +154,7 @@ class RetinaFace(Detector):
         extent = size * np.exp(offsets[:, 2:] * 0.2)
         boxes = np.concatenate([middle - extent / 2, middle + extent / 2], axis=1)
         points = centre[:, None] + found["landmarks"][0, keep].reshape(-1, 5, 2) * 0.1 * size[:, None]
-        return _best(_to_frame(boxes, scale, 0, 0), _to_frame(points, scale, 0, 0), scores[keep])
+        return _best(to_frame(boxes, scale), to_frame(points, scale), scores[keep])
 
 
 _RETINA_MEAN = (123, 117, 104)  # RGB, of ImageNet
@@ -166,6 +167,35 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
     shared = max(0.0, min(right, right2) - max(left, left2)) * max(0.0, min(bottom, bottom2) - max(top, top2))
     areas = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2)
     return shared / max(areas - shared, 1e-6)
+
+
+def belongs(box: np.ndarray, detection: Detection) -> bool:
+    """Overlapping, or its middle inside a box of about its size: search and mesh do not box a turned face alike."""
+    if overlap(box, detection.box) > SAME:
+        return True
+    left, top, right, bottom = box.tolist()
+    x, y = detection.points.mean(axis=0).tolist()
+    inside = left < x < right and top < y < bottom
+    return inside and 0.5 < longer_side(detection.box) / max(longer_side(box), 1e-3) < 2
+
+
+def merged(found: list[Detection], more: list[Detection]) -> list[Detection]:
+    """What two searches of one frame found, each face once: with the box of the first and the better score."""
+    faces, free = list(found), set(range(len(found)))
+    for detection in more:
+        near = [index for index in free if belongs(faces[index].box, detection)]
+        if near:
+            same = max(near, key=lambda index: overlap(faces[index].box, detection.box))
+            free.remove(same)
+            faces[same] = replace(faces[same], score=max(faces[same].score, detection.score))
+        else:
+            faces.append(detection)
+    return faces
+
+
+def longer_side(box: np.ndarray) -> float:
+    """Of a box (4,), px."""
+    return float(max(box[2] - box[0], box[3] - box[1]))
 
 
 def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
@@ -181,7 +211,7 @@ def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Det
     return found
 
 
-def _fit(frame: np.ndarray, height: int, width: int) -> tuple[np.ndarray, float]:
+def fit_into(frame: np.ndarray, height: int, width: int) -> tuple[np.ndarray, float]:
     """The picture made to fit into height x width, and small pixels per picture pixel."""
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
@@ -191,7 +221,7 @@ def _fit(frame: np.ndarray, height: int, width: int) -> tuple[np.ndarray, float]
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
 
 
-def _to_frame(points: np.ndarray, scale: float, left: int, top: int) -> np.ndarray:
+def to_frame(points: np.ndarray, scale: float, left: int = 0, top: int = 0) -> np.ndarray:
     """Coordinates (.., 2) or boxes (.., 4) of the small picture -> picture px."""
     shift = np.array([left, top] * (points.shape[-1] // 2), np.float32)
     return ((points - shift) / scale).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,11 @@ class Mesh:
     points: np.ndarray
     presence: float
     blur: float
+
+    @cached_property
+    def box(self) -> np.ndarray:
+        """(4,) float32 px: the box around all points."""
+        return np.concatenate([self.points[:, :2].min(axis=0), self.points[:, :2].max(axis=0)]).astype(np.float32)
 
 
 class FaceMesh:

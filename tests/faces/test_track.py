@@ -6,8 +6,9 @@ import pytest
 
 from faces.align import TEMPLATE, align_matrix, move
 from faces.detect import Detection, Detector
+from faces.finders import Finders
 from faces.landmarks import Mesh
-from faces.track import FADE_S, KEEP_S, Finders, Tracker
+from faces.track import FADE_S, KEEP_S, Tracker
 
 FPS = 25
 
@@ -115,6 +116,27 @@ def test_four_faces_are_all_drawn(tracker, scene):
     assert all(face.fitted for face in play(tracker, [scene(*FIVE[:4])] * 3)[-1])
 
 
+TEN = [
+    (90 + 115 * column, y, 0.55 + 0.03 * row, 4 * column - 8) for row, y in enumerate((120, 320)) for column in range(5)
+]
+
+
+def test_of_ten_faces_eight_are_drawn_and_two_are_reported_to_be_hidden(tracker, scene):
+    seen = play(tracker, [scene(*TEN)] * 20)
+    for faces in seen:
+        assert [face.fitted for face in faces] == [True] * 8 + [False] * 2
+    numbers = [[face.track for face in faces] for faces in seen]
+    assert all(row == numbers[0] for row in numbers)
+    for x, y, _, _ in TEN:
+        assert any(box[0] < x < box[2] and box[1] < y < box[3] for box in (face.box for face in seen[-1]))
+
+
+def test_a_place_that_becomes_free_is_taken_by_a_face_that_was_hidden(tracker, scene):
+    play(tracker, [scene(*TEN)] * 8)
+    after = play(tracker, [scene(*TEN[2:])] * 30, start=8 / FPS)[-1]
+    assert [face.fitted for face in after] == [True] * 8
+
+
 def test_a_larger_face_takes_the_place_of_a_small_one(finders, scene):
     tracker = Tracker(max_faces=1, finders=finders)
     play(tracker, [scene((140, 130, 0.9, 0))] * 5)
@@ -155,6 +177,22 @@ def test_a_wall_of_noise_has_no_face(tracker):
     assert not any(play(tracker, frames))
 
 
+class Changing(Finders):
+    """Finders that are exchanged in the middle."""
+
+    near = property(lambda self: self.now.near)
+    wide = property(lambda self: self.now.wide)
+    fit = property(lambda self: self.now.fit)
+
+    def __init__(self, finders):
+        self.now = finders
+
+
+@pytest.fixture
+def changing(finders):
+    return Changing(finders)
+
+
 class Deaf(Finders):
     """Real meshes without any search: nothing is found."""
 
@@ -168,10 +206,10 @@ class Silence(Detector):
         return list
 
 
-def test_a_face_that_only_the_mesh_holds_stays_drawn(finders, scene):
-    tracker = Tracker(finders=finders)
+def test_a_face_that_only_the_mesh_holds_stays_drawn(finders, changing, scene):
+    tracker = Tracker(finders=changing)
     play(tracker, [scene((320, 200, 1.5, 0))] * 5)
-    tracker._finders = Deaf(finders)
+    changing.now = Deaf(finders)
     held = play(tracker, [scene((320 + i, 200, 1.5, 0)) for i in range(70)], start=5 / FPS)
     assert all(len(faces) == 1 and faces[0].unseen_s == 0 for faces in held)
 
@@ -201,20 +239,20 @@ def test_a_face_that_is_found_but_cannot_be_fitted_is_reported_to_be_hidden(find
         assert faces[0].box[0] < 320 < faces[0].box[2]
 
 
-def test_a_drawn_face_that_can_no_longer_be_fitted_is_carried_by_the_search(finders, scene):
-    tracker = Tracker(finders=finders)
+def test_a_drawn_face_that_can_no_longer_be_fitted_is_carried_by_the_search(finders, changing, scene):
+    tracker = Tracker(finders=changing)
     play(tracker, [scene((200, 200, 1.5, 0))] * 5)
-    tracker._finders = Blind(finders)
+    changing.now = Blind(finders)
     carried = play(tracker, [scene((200 + 6 * i, 200, 1.5, 0)) for i in range(40)], start=5 / FPS)
     for index, faces in enumerate(carried):
         assert len(faces) == 1 and faces[0].fitted
         assert abs(faces[0].landmarks[168, 0] - (200 + 6 * index)) < 30
 
 
-def test_points_that_are_not_numbers_are_no_fit(finders, scene):
-    tracker = Tracker(finders=finders)
+def test_points_that_are_not_numbers_are_no_fit(finders, changing, scene):
+    tracker = Tracker(finders=changing)
     play(tracker, [scene((200, 200, 1.5, 0))] * 5)
-    tracker._finders = Blind(finders, values=np.nan)
+    changing.now = Blind(finders, values=np.nan)
     for faces in play(tracker, [scene()] * 5, start=5 / FPS):
         assert all(np.isfinite(face.points).all() and np.isfinite(face.landmarks).all() for face in faces)
 
@@ -255,7 +293,7 @@ def test_a_moving_face_shakes_little(tracker, scene):
 
 
 class Told(Detector):
-    """Finds what it is told; frames are not looked at."""
+    """Finds what it is told in a whole frame, without looking at it, and nothing in a half."""
 
     def __init__(self, detection):
         super().__init__()
@@ -263,7 +301,8 @@ class Told(Detector):
         self.score = 1.0
 
     def _begin(self, frame):
-        return lambda: [dataclasses.replace(self._detection, score=self.score)]
+        whole = frame.shape == (480, 640, 3)
+        return lambda: [dataclasses.replace(self._detection, score=self.score)] if whole else []
 
 
 def test_a_find_that_was_never_fitted_is_not_held_by_unsure_finds(finders, scene):
@@ -278,3 +317,40 @@ def test_a_find_that_was_never_fitted_is_not_held_by_unsure_finds(finders, scene
     curtain.score = 0.6
     seen = play(tracker, [wall] * 25, start=1 / FPS)
     assert seen[0] and not seen[-1]
+
+
+def test_a_small_face_that_comes_is_covered_within_two_frames(tracker, scene):
+    """Somebody sits there quietly, so wide searches are rare; who comes is a change, and is looked for at once."""
+    near = (200, 240, 1.5, 0)
+    play(tracker, [scene(near)] * 60)
+    seen = play(tracker, [scene(near, (540, 140, 0.6, 0))] * 3, start=60 / FPS)
+    assert [len(faces) for faces in seen[1:]] == [2, 2]
+
+
+class Counting(Detector):
+    """A search that counts how often it is asked for a whole frame."""
+
+    def __init__(self, search):
+        super().__init__()
+        self._search, self.count = search, 0
+
+    def _begin(self, frame):
+        self.count += frame.shape == (480, 640, 3)
+        found = self._search(frame)
+        return lambda: found
+
+
+@pytest.mark.parametrize(("moves", "most", "least"), [(False, 5, 3), (True, 14, 10)])
+def test_wide_searches_are_rare_where_nothing_moves(finders, scene, moves, most, least):
+    counting = Counting(finders.wide)
+    tracker = Tracker(finders=Finders(near=finders.near, wide=counting))
+    play(tracker, [scene((200, 240, 1.5, 0))] * 30)
+    counting.count = 0
+    frames = []
+    for index in range(50):  # two seconds
+        frame = scene((200 + index % 5, 240, 1.5, 0))
+        if moves:
+            frame[100:140, 400 + 3 * index : 440 + 3 * index] = (230, 220, 40)
+        frames.append(frame)
+    play(tracker, frames, start=30 / FPS)
+    assert least <= counting.count <= most

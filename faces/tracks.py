@@ -1,0 +1,125 @@
+"""One face from frame to frame: where it was, where it goes, and what it becomes when it is fitted or found."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from faces.detect import Detection, longer_side
+from faces.face import Face
+from faces.landmarks import Mesh, five, pose
+from faces.smooth import OneEuro
+
+COAST_S = 0.3  # a lost face moves on at its last speed, which falls to a third in this time
+STRAIGHT_S = 0.5  # for so long a face that passes another one is expected to go straight on
+JUMP = 0.5  # eye distances between fit and filter from which the filter starts anew
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where a face was when nobody was near it: centre (2,) px, velocity (2,) px/s, longer side px, time s."""
+
+    centre: np.ndarray
+    velocity: np.ndarray
+    side: float
+    t: float
+
+    def at(self, t: float) -> np.ndarray:
+        """(2,) px: where it should be by now."""
+        return self.centre + self.velocity * np.float32(min(t - self.t, STRAIGHT_S))
+
+
+@dataclass(eq=False)
+class Track:
+    """One face. box: (4,) float32 px; mesh: None for a face that is only hidden; points: (5, 2) float32 px, steadied;
+    look: its colours, see `identity.look`; behind: number of the face that hides it."""
+
+    number: int
+    box: np.ndarray
+    last_seen: float
+    last_found: float  # by a search, not only by the fit
+    score: float
+    mesh: Mesh | None = None
+    proved: bool = False  # the mesh was present at least once
+    tried: float = -math.inf  # when a fit was tried last
+    filter: OneEuro = field(default_factory=OneEuro)
+    points: np.ndarray | None = None
+    course: Course | None = None
+    look: np.ndarray | None = None
+    looked: float = -math.inf  # when
+    behind: int | None = None
+
+    def see(self, detection: Detection, t: float) -> None:
+        """A face known by its box alone was found again."""
+        self.filter(detection.points.mean(axis=0, keepdims=True), t)
+        self.box, self.points, self.score = detection.box, detection.points, detection.score
+        self.last_seen = self.last_found = t
+
+    def carry(self, detection: Detection, t: float) -> None:
+        """A drawn face is found but cannot be fitted (a profile, a hand before it): its mesh goes where the face is."""
+        before = five(self.mesh.points).mean(axis=0)
+        scale = np.float32(np.clip(longer_side(detection.box) / max(longer_side(self.box), 1e-3), 0.8, 1.25))
+        points = self.mesh.points * scale
+        points[:, :2] += detection.points.mean(axis=0) - before * scale
+        self.take(Mesh(points, self.mesh.presence, self.mesh.blur), t)
+        self.score = detection.score
+
+    def take(self, mesh: Mesh, t: float) -> None:
+        """The face was fitted."""
+        points = five(mesh.points)
+        if self.mesh is None or self._jumped(points):
+            self.filter.reset()
+        self.mesh, self.points, self.proved = mesh, self.filter(points, t), True
+        self.box, self.score, self.last_seen, self.behind = mesh.box, mesh.presence, t, None
+
+    def hide(self) -> None:
+        """Draw it no more: it is known by its box alone from now on."""
+        self.mesh = None
+        self.filter.reset()
+
+    def scale(self, scale: np.ndarray) -> None:
+        """The same picture comes in another size; scale: (2,) float32, new px per old px."""
+        self.box = self.box * np.tile(scale, 2)
+        self.filter.reset()
+        self.course = None
+        if self.mesh is not None:
+            points = self.mesh.points * np.append(scale, scale.mean())
+            self.mesh = Mesh(points.astype(np.float32), self.mesh.presence, self.mesh.blur)
+            self.points = self.points * scale
+
+    def drift(self, t: float) -> np.ndarray:
+        """(2,) px: how far the face has moved since it was last seen, at its last speed, which dies away."""
+        unseen = t - self.last_seen
+        if unseen <= 0:
+            return _NO_DRIFT
+        # Beside another face the fit may slip over to that one: the speed from before they met is the better one.
+        velocity = self.course.velocity if self.course and self.mesh is not None else self.filter.velocity
+        return velocity * np.float32(COAST_S * (1 - math.exp(-unseen / COAST_S)))
+
+    def moved_box(self, t: float) -> np.ndarray:
+        """(4,) float32 px: the box where the face should be at `t`."""
+        return self.box if t <= self.last_seen else self.box + np.tile(self.drift(t), 2)
+
+    def face(self, t: float) -> Face:
+        """What is reported of it."""
+        shift = self.drift(t)
+        points = self.points + shift
+        fitted = self.mesh is not None
+        return Face(
+            box=self.box + np.tile(shift, 2),
+            points=points,
+            score=self.score,
+            size=float(np.linalg.norm(points[1] - points[0])) * 2.2,
+            track=self.number,
+            landmarks=self.mesh.points[:, :2] + shift if fitted else np.zeros((0, 2), np.float32),
+            pose=pose(self.mesh.points) if fitted else (0.0, 0.0, 0.0),
+            blur=self.mesh.blur if fitted else 0.0,
+            unseen_s=max(0.0, t - self.last_seen),
+        )
+
+    def _jumped(self, now: np.ndarray) -> bool:
+        eyes = float(np.linalg.norm(now[1] - now[0]))
+        return float(np.linalg.norm(now.mean(axis=0) - self.points.mean(axis=0))) > JUMP * eyes
+
+
+_NO_DRIFT = np.zeros(2, np.float32)
