@@ -196,6 +196,13 @@ def arguments():
         f"larger is kept (default: {usual.near})",
     )
     parser.add_argument("--format", choices=("png", "jpg"), default=usual.format, help=f"(default: {usual.format})")
+    parser.add_argument(
+        "--crop",
+        choices=("livetoon", "photo2cartoon"),
+        default=usual.crop,
+        help="how faces are framed: photo2cartoon as the published networks of that family learned, to go on training "
+        f"them (default: {usual.crop})",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="threads (default: one for each core)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     return parser
@@ -234,6 +241,7 @@ def _run(options) -> None:
         min_sharpness=options.min_sharpness,
         near=options.near,
         format=options.format,
+        crop=options.crop,
     )
     counts = prepare(options.source, options.out, settings, options.table, options.points, options.jobs)
     if options.json:
