@@ -49,6 +49,14 @@ def arguments() -> argparse.ArgumentParser:
                          help="numbers it computes with: auto, fp32, fp16, bf16, int8 (auto)")
     drawing.add_argument("--max-faces", type=int, default=4, metavar="N",
                          help="faces drawn in one picture; further ones are covered (4)")
+    drawing.add_argument("--detector", default="shipped",
+                         help="what finds small and turned faces: shipped, yunet:FILE.onnx, or insightface:PACK, whose "
+                         "models are for non-commercial research only (shipped)")
+    drawing.add_argument("--crop", choices=("livetoon", "photo2cartoon"), default="livetoon",
+                         help="how faces are framed: photo2cartoon as its public checkpoints learned it (livetoon)")
+    drawing.add_argument("--group-rules", type=Path, metavar="JSON",
+                         help='who belongs to groups of the model: {"GROUP": {"sex": "F", "ages": [13, 40], "glasses": '
+                         'true}}, any of the three (rules for the usual names)')
     video = made.add_argument_group("video")
     video.add_argument("--codec", default="h264", help="tried first: h264 or vp8 (h264)")
     video.add_argument("--bitrate", type=float, default=2.0, metavar="MBPS",
@@ -72,6 +80,8 @@ def _command(options: argparse.Namespace) -> int:
     # Heavy from here on: `--help` and a wrong option answer without it.
     import cv2
 
+    from faces import detectors
+    from faces.groups import RULES, read_rules
     from streamer import server
     from streamer.opening import chosen, defaults_of, generator_ms, open_runners, pipeline_maker, places
     from streamer.pipeline import Settings
@@ -79,6 +89,8 @@ def _command(options: argparse.Namespace) -> int:
     from streamer.tuning import tuned
     from streamer.visitors import Visitors
 
+    detectors.check(options.detector)
+    rules = read_rules(options.group_rules) if options.group_rules else RULES
     _quieten(options.debug)
     sys.setswitchinterval(SWITCH_S)
     cv2.setNumThreads(1)  # a frame is small: handing parts of it to other threads costs more than it saves
@@ -102,7 +114,8 @@ def _command(options: argparse.Namespace) -> int:
     }
 
     async def run() -> None:
-        make = pipeline_maker(runners, options.max_faces, opened.faces)
+        how = (options.max_faces, opened.faces, options.detector, options.crop, rules)
+        make = pipeline_maker(runners, *how)
         visitors = Visitors(make, Settings(), list(runners), transport, most)
         await visitors.prepare()
         app = server.application(visitors, about, names)

@@ -40,7 +40,17 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--group", default="auto", help="auto, or the group every face is drawn as (auto)")
     made.add_argument("--strength", type=float, default=1.0, help="share of the cartoon, 0 to 1 (1)")
     made.add_argument("--tone", type=float, help="share of the person's own skin colour, 0 to 1")
+    made.add_argument("--background", default="camera", help="behind people: camera, plain or blur (camera)")
+    made.add_argument("--background-colour", metavar="#RRGGBB", help="of a plain background (a pale grey blue)")
     made.add_argument("--max-faces", type=int, default=8, metavar="N", help="further faces are covered (8)")
+    made.add_argument("--detector", default="shipped", help="shipped, yunet:FILE.onnx or insightface:PACK (shipped)")
+    made.add_argument(
+        "--crop",
+        choices=("livetoon", "photo2cartoon"),
+        default="livetoon",
+        help="how faces are framed: photo2cartoon as its public checkpoints learned it (livetoon)",
+    )
+    made.add_argument("--group-rules", type=Path, metavar="JSON", help="who belongs to which group, as for livetoon")
     made.add_argument("--again", action="store_true", help="draw what stands in OUT already once more")
     return made
 
@@ -193,16 +203,22 @@ def _check_file(source: Path, target: Path) -> None:
 def _opened(options: argparse.Namespace) -> Draw:
     import cv2
 
+    from faces import detectors
+    from faces.groups import RULES, read_rules
     from streamer.opening import open_runners, pipeline_of
     from streamer.pipeline import Settings
 
+    detectors.check(options.detector)
+    rules = read_rules(options.group_rules) if options.group_rules else RULES
     cv2.setNumThreads(1)
-    tone = {} if options.tone is None else {"tone": options.tone}
-    settings = Settings(group=options.group, strength=options.strength, **tone)
+    names = ("group", "strength", "tone", "background", "background_colour")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    settings = Settings(**given)
     runners = open_runners(options.model, options.backend, options.precision)
     if options.group not in ("auto", *runners):
         raise UsageError(f"--group {options.group}: choose auto or one of {', '.join(runners)}.")
-    return Draw(pipeline_of(runners, options.max_faces), settings)
+    how = {"detector": options.detector, "crop": options.crop, "rules": rules}
+    return Draw(pipeline_of(runners, options.max_faces, **how), settings)
 
 
 def _is_full(error: Exception) -> bool:

@@ -33,7 +33,7 @@ class Process(Protocol):
     """What turns a frame into a cartoon: `streamer.pipeline.Pipeline`."""
 
     def __call__(self, frame: np.ndarray, t: float, settings: Any) -> Any:
-        """`frame` (H, W, 3) uint8 RGB at `t` seconds -> a result with `frame`, `faces` and `stages_ms`."""
+        """`frame` (H, W, 3) uint8 RGB at `t` seconds -> a result with `frame`, `faces`, `tracks` and `stages_ms`."""
 
     def reset(self) -> None:
         """Forget every face, as before a new visitor."""
@@ -49,6 +49,7 @@ class Window:
     stages: dict[str, list[float]] = field(default_factory=dict)
     lead: float | None = None
     faces: int | None = None
+    tracks: list[dict[str, Any]] = field(default_factory=list)
     size: tuple[int, int] | None = None
     trouble: str | None = None
 
@@ -211,6 +212,7 @@ class CartoonTrack(MediaStreamTrack):
         with self._lock:
             window = self._window
             window.faces, window.size = len(result.faces), (cartoon.width, cartoon.height)
+            window.tracks = result.tracks
             window.add("wait for worker", taken - arrived)
             window.add("colour in", converted - taken)
             for stage, milliseconds in result.stages_ms.items():

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from engine import manifest
 from engine.bundle_manifest import open_bundle
 from engine.from_run import playable
 from engine.runner import Runner, open_runner
-from faces import weights
-from faces.groups import Looker
-from faces.track import Finders
+from faces import detectors, finders, weights
+from faces.groups import RULES, Rule
+from faces.looks import Looker
+from faces.matte import Matte
+from faces.public_crop import LIVETOON
 from streamer.media import Process
 from streamer.pipeline import Pipeline
 
@@ -24,6 +26,7 @@ log = logging.getLogger("livetoon.server")
 
 WARM_UP_CALLS = 3
 TIMED_CALLS = 5
+ON_WHITE = ("photo2cartoon",)  # networks that learn from people before white and draw no alpha
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,30 @@ def open_runners(model: str | os.PathLike, backend: str = "auto", precision: str
     return {group: open_runner(folder, group, backend, precision) for group in groups}
 
 
-def pipeline_of(runners: Mapping[str, Runner], max_faces: int, faces: Path = weights.FOLDER) -> Pipeline:
-    """A pipeline that crops as large as the runners' model wants; its face models lie in `faces`."""
-    size = next(iter(runners.values())).spec.size
-    return Pipeline(runners, list(runners), max_faces, Finders(models=faces), Looker(faces), size)
+def pipeline_of(
+    runners: Mapping[str, Runner],
+    max_faces: int,
+    faces: Path = weights.FOLDER,
+    detector: str = detectors.SHIPPED,
+    crop: str = LIVETOON,
+    rules: Mapping[str, Rule] = RULES,
+) -> Pipeline:
+    """A pipeline that crops as large and before such a background as the runners' model wants.
+
+    faces: where its face models lie; detector: its wide search, as `finders.opened` takes it; crop, rules: as
+    `Pipeline` takes them.
+    """
+    spec = next(iter(runners.values())).spec
+    white = not spec.alpha and spec.network in ON_WHITE
+    networks = finders.opened(detector, faces), Looker(faces)
+    return Pipeline(runners, list(runners), max_faces, *networks, spec.size, Matte(faces), white, crop, rules)
 
 
-def pipeline_maker(
-    runners: Mapping[str, Runner], max_faces: int, faces: Path = weights.FOLDER
-) -> Callable[[], Process]:
-    """Makes one pipeline per visitor; the pipelines share the runners."""
+def pipeline_maker(runners: Mapping[str, Runner], *how: Any) -> Callable[[], Process]:
+    """Makes one pipeline per visitor, as `pipeline_of` does of the same arguments; the pipelines share the runners."""
 
     def make() -> Process:
-        pipeline = pipeline_of(runners, max_faces, faces)
+        pipeline = pipeline_of(runners, *how)
         # The search compiles itself for lying and for upright frames: 0.3 s each that nobody should wait for.
         for shape in ((480, 640, 3), (640, 480, 3)):
             pipeline.process(np.zeros(shape, np.uint8), 0.0)
@@ -100,4 +114,4 @@ def places(generator: float, cores: int, own_browser: bool = True) -> int:
 
 def defaults_of(settings: Any) -> dict[str, Any]:
     """What a page must show at first."""
-    return {"group": settings.group, "strength": settings.strength, "tone": settings.tone}
+    return asdict(settings)

@@ -2,7 +2,8 @@
 
 Messages on the data channel are JSON objects with a `type`:
 
-    page -> server   settings  the fields of `streamer.pipeline.Settings` that change
+    page -> server   settings  the fields of `streamer.pipeline.Settings` that change; `faces` says all there is to say
+                               of single faces, tracks that are not in the picture are ignored
                      ping      `page`: the page's clock in ms; every message is also a sign of life
     server -> page   stats     twice a second, see `Session._statistics`
                      pong      `page` as it came, `server`: the server's clock in ms
@@ -41,7 +42,7 @@ REPORT_EVERY_S = 0.5
 SILENCE_S = 3.0  # the page speaks twice a second: after this it was killed or lost, 28 s before the transport notices
 CONNECT_WITHIN_S = 10.0  # an offer that never connects gives its place back after this
 LAST_STAGES = ("colour out", "wait for encoder", "encode")
-LONGEST_MESSAGE = 4096  # characters; the longest message of the page has about 150
+LONGEST_MESSAGE = 4096  # characters; the longest message of the page has about 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +151,9 @@ class Session:
             self._send({"type": "pong", "page": message.get("page"), "server": self._track.milliseconds()})
         elif kind == "settings":
             settings = changed(self._settings, message)
-            if settings.group not in self._groups:
-                raise UsageError(f"There is no group {settings.group[:40]!r}; there are {', '.join(self._groups)}.")
+            for group in (settings.group, *settings.faces.values()):
+                if group not in self._groups:
+                    raise UsageError(f"There is no group {group[:40]!r}; there are {', '.join(self._groups)}.")
             self._settings = settings
             self._track.set(settings)
         else:
@@ -168,7 +170,8 @@ class Session:
 
     def _statistics(self) -> dict[str, Any]:
         """`lead`: the least (arrival - timestamp) of the frames that came, from which the page learns when a frame
-        was taken; `timestamps`: of the frames sent, 90 kHz; `stages`: mean milliseconds; counts since the last."""
+        was taken; `timestamps`: of the frames sent, 90 kHz; `stages`: mean milliseconds; counts since the last;
+        `tracks`: the faces of the last frame, see `Result.tracks`, for this visitor's own page alone."""
         window = self._track.report()
         return {
             "type": "stats",
@@ -177,6 +180,7 @@ class Session:
             "received": window.received,
             "dropped": window.dropped,
             "faces": window.faces,  # null while no frame was drawn
+            "tracks": window.tracks,
             "size": window.size,
             "lead": window.lead,
             "timestamps": window.sent_pts,

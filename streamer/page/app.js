@@ -4,6 +4,7 @@ import { closeCamera, listCameras, openCamera, resizeCamera } from "./camera.js"
 import { Connection } from "./connection.js";
 import { DelayMeter } from "./delay.js";
 import { Pace } from "./pace.js";
+import { People, spoken } from "./people.js";
 import { Failure, cameraGone, hints, noPicture } from "./sentences.js";
 
 const byId = (id) => document.getElementById(id);
@@ -23,6 +24,7 @@ const STATUS = {
 };
 
 let about = { groups: [], max_faces: 4, defaults: {} };
+const people = new People(byId("people").firstElementChild, sendSettings);
 let stream = null;
 let connection = null;
 let meter = new DelayMeter();
@@ -118,6 +120,7 @@ function hangUp() {
   connection?.close();
   connection = null;
   cartoon.srcObject = null;
+  people.clear();
 }
 
 /* The camera */
@@ -184,7 +187,10 @@ function report(message) {
   byId("delay").textContent = delay === null ? "–" : `${Math.max(0, Math.round(delay))} ms`;
   faces = message.faces ?? faces;
   byId("faces").textContent = faces ?? "–";
-  if (message.faces !== null) faceless = message.faces ? 0 : faceless + 1;
+  if (message.faces !== null) {
+    faceless = message.faces ? 0 : faceless + 1;
+    people.show(message.tracks, byId("mirror").checked);
+  }
   still = message.received ? 0 : still + 1;
   if (message.trouble && page.dataset.state === "starting") show("starting", "No cartoon yet", message.trouble);
   byId("hint").textContent = message.trouble ?? (performance.now() < notice.until ? notice.text : hintNow());
@@ -234,19 +240,23 @@ function sendSettings() {
   const group = document.querySelector("input[name=group]:checked")?.value ?? "auto";
   const strength = Number(byId("strength").value);
   const tone = Number(byId("tone").value);
+  const background = document.querySelector("input[name=background]:checked")?.value ?? "camera";
+  const colour = byId("background-colour").value;
+  byId("background-colour-field").hidden = background !== "plain";
   byId("strength-value").textContent = `${Math.round(strength * 100)} %`;
   byId("tone-value").textContent = `${Math.round(tone * 100)} %`;
-  connection?.send({ type: "settings", group, strength, tone });
+  const faces = people.choices;
+  connection?.send({ type: "settings", group, strength, tone, background, background_colour: colour, faces });
 }
 
 function fillGroups() {
-  const spoken = (group) => (group[0].toUpperCase() + group.slice(1)).replaceAll("-", " ");
+  people.groups = about.groups;
+  byId("one-face").hidden = about.groups.length < 2;
   byId("group-chips").replaceChildren(...["auto", ...about.groups].map((group) => {
     const label = document.createElement("label");
     const input = Object.assign(document.createElement("input"),
       { type: "radio", name: "group", value: group, checked: group === about.defaults.group });
-    const text = Object.assign(document.createElement("span"),
-      { textContent: group === "auto" ? "Automatic" : spoken(group) });
+    const text = Object.assign(document.createElement("span"), { textContent: spoken(group) });
     label.append(input, text);
     return label;
   }));
@@ -288,6 +298,7 @@ byId("snapshot").addEventListener("click", snapshot);
 byId("fullscreen").addEventListener("click", toggleFullscreen);
 byId("settings").addEventListener("submit", (event) => event.preventDefault());
 byId("groups").addEventListener("change", sendSettings);
+byId("backgrounds").addEventListener("input", sendSettings);
 byId("strength").addEventListener("input", sendSettings);
 byId("tone").addEventListener("input", sendSettings);
 byId("camera").addEventListener("change", changeCamera);
@@ -295,7 +306,9 @@ byId("size").addEventListener("change", () => resizeCamera(stream, ...wantedSize
 byId("mirror").addEventListener("change", (event) => byId("stage").classList.toggle("mirrored", event.target.checked));
 byId("preview").addEventListener("change", (event) => byId("stage").classList.toggle("alone", !event.target.checked));
 cartoon.addEventListener("resize", () => {
-  if (cartoon.videoWidth) byId("stage").style.aspectRatio = `${cartoon.videoWidth} / ${cartoon.videoHeight}`;
+  if (!cartoon.videoWidth) return;
+  byId("stage").style.aspectRatio = `${cartoon.videoWidth} / ${cartoon.videoHeight}`;
+  byId("people").style.setProperty("--ratio", cartoon.videoWidth / cartoon.videoHeight);
 });
 navigator.mediaDevices?.addEventListener("devicechange", fillCameras);
 // Gives the place back at once; a page that comes back from the browser's cache starts anew.
@@ -306,6 +319,9 @@ show("idle");
 fetch("about").then((response) => response.json()).then((answer) => { about = answer; }).catch(() => {}).finally(() => {
   byId("strength").value = about.defaults.strength ?? 1;
   byId("tone").value = about.defaults.tone ?? 0;
+  byId("background-colour").value = about.defaults.background_colour ?? "#c3d2d6";
+  for (const input of document.querySelectorAll("input[name=background]"))
+    input.checked = input.value === (about.defaults.background ?? "camera");
   fillGroups();
   sendSettings();
   fillCameras();

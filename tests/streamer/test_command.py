@@ -45,6 +45,7 @@ def last_line(text: str) -> str:
         (["--ice", "turn:"], "not like stun:"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
         (["--backend", "abacus", "--port", "0"], "abacus"),
+        (["--group-rules", "missing.json", "--port", "0"], "missing.json: No such file"),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_starts(options, sentence, capsys, model):
@@ -107,7 +108,7 @@ def test_it_serves_the_page_and_ends_cleanly(model, name):
 
     about, code = asyncio.run(scene())
     assert about["groups"] == list(manifest.read(manifest.find(model)).groups)
-    assert set(about["defaults"]) == {"group", "strength", "tone"}
+    assert {"group", "strength", "tone", "background", "background_colour"} <= set(about["defaults"])
     assert code == 0
 
 

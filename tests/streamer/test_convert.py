@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from skimage import data
 
 from livetoon.errors import DataError, UsageError
 from streamer import convert as command
@@ -531,8 +532,42 @@ def test_exit_codes(tmp_path, capsys, model):
     assert main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--model", model]) == 1
     assert main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--model", model, "--strength", "2"]) == 2
     assert main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--model", model, "--group", "dogs"]) == 2
+    assert main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--model", model, "--background", "beach"]) == 2
+    assert main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--background-colour", "red"]) == 2
     for line in capsys.readouterr().err.splitlines():
         assert line.startswith("python -m streamer.convert: ") or ": done in" in line
+
+
+def test_a_room_with_nobody_becomes_the_plain_background(tmp_path, model):
+    source, target = tmp_path / "room.png", tmp_path / "plain.png"
+    cv2.imwrite(str(source), np.full((240, 320, 3), 120, np.uint8))
+    options = ["--model", model, "--background", "plain", "--background-colour", "#102030"]
+    assert main([str(source), str(target), *options]) == 0
+    assert (cv2.imread(str(target)) == (0x30, 0x20, 0x10)).all()
+
+
+def test_rules_of_groups_and_the_public_crop_reach_the_drawing(tmp_path, capsys, model):
+    source, rules = tmp_path / "astronaut.png", tmp_path / "rules.json"
+    cv2.imwrite(str(source), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR))
+    rules.write_text('{"kids": {"ages": [15, 99]}, "young-women": {"ages": [0, 14]}, "elderly": {"ages": [0, 0]}}')
+    drawn = {}
+    for name, options in (
+        ("usual", []),
+        ("pinned", ["--group", "kids"]),
+        ("ruled", ["--group-rules", str(rules)]),
+        ("public", ["--crop", "photo2cartoon"]),
+    ):
+        target = tmp_path / f"{name}.png"
+        assert main([str(source), str(target), "--model", model, *options]) == 0
+        drawn[name] = cv2.imread(str(target)).astype(int)
+    assert np.array_equal(drawn["ruled"], drawn["pinned"]) and not np.array_equal(drawn["ruled"], drawn["usual"])
+    assert not np.array_equal(drawn["public"], drawn["usual"])
+    # The same face in the same place.
+    assert np.abs(drawn["public"] - drawn["usual"]).mean() < 6
+    rules.write_text('{"kids": {"age": 3}}')
+    capsys.readouterr()
+    assert main([str(source), str(tmp_path / "no.png"), "--group-rules", str(rules)]) == 2
+    assert "rules.json: kids: expected" in capsys.readouterr().err
 
 
 def test_one_bad_file_does_not_stop_a_folder(tmp_path, capsys, model):

@@ -296,6 +296,58 @@ def test_five_faces_are_all_covered_and_the_page_says_how_many_are_drawn(loop, s
     assert_all_drawn(seen)
 
 
+TRACKS = "livetoonMeasured.statistics.findLast(([, {tracks}]) => tracks.length)[1].tracks"
+# For each face of the last report, from left to right as it is seen in the mirror: what lies over its middle.
+OVER_FACES = """TRACKS.toSorted((a, b) => b.box[0] - a.box[0]).map(({box}) => {
+  const seen = document.getElementById('cartoon').getBoundingClientRect();
+  const video = document.getElementById('cartoon'), ratio = video.videoWidth / video.videoHeight;
+  const width = Math.min(seen.width, seen.height * ratio), height = width / ratio;
+  const x = (seen.left + seen.right + width) / 2 - width * (box[0] + box[2]) / 2;
+  const y = (seen.top + seen.bottom - height) / 2 + height * (box[1] + box[3]) / 2;
+  return [...document.querySelectorAll('.person select')].indexOf(document.elementFromPoint(x, y));
+})""".replace("TRACKS", TRACKS)
+LABELS = "[...document.querySelectorAll('.person select')].map((list) => list.ariaLabel)"
+
+
+async def press(page: Page, key: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        await page.command("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (1280, 560), (390, 844)], ids=["large", "low", "phone"])
+def test_the_face_that_is_pressed_gets_a_group_of_its_own(loop, served, clip, screenshots, width, height):
+    async def scene():
+        async with Chromium(clip(2, 640, 480, 5)) as chromium:
+            page = await chromium.open(served.address, script(2, 640, 480))
+            await page.look(width, height, phone=width < height)
+            await start(page)
+            await page.wait_for("document.querySelectorAll('.person').length === 2", 30)
+            over = await page.wait_for(f"{OVER_FACES}.every((at) => at >= 0) && {OVER_FACES}", 20)
+            await page.run(f"document.querySelectorAll('.person select')[{over[0]}].focus()")
+            await press(page, "k")
+            await page.wait_for("document.querySelectorAll('.by-hand').length === 1", 10)
+            await page.screenshot(screenshots / f"by-hand-{width}x{height}.png")
+            labels = [(await page.run(LABELS))[at] for at in over]
+            told = await page.run(TRACKS)
+            # Another setting does not undo it, "as everyone" does.
+            await page.choose("#size", "640x480")
+            await page.run("(tone.value = 0.3, tone.dispatchEvent(new Event('input')))")
+            count = await page.run("livetoonMeasured.statistics.length")
+            await page.wait_for(f"livetoonMeasured.statistics.length > {count + 2}", 10)
+            kept = await page.run("document.querySelectorAll('.by-hand').length")
+            await page.choose(f".person:nth-of-type({over[0] + 1}) select", "")
+            await page.wait_for("document.querySelectorAll('.by-hand').length === 0", 10)
+            await page.click("#stop")
+            return over, labels, told, kept, await page.run("document.querySelectorAll('.person').length")
+
+    over, labels, told, kept, left_over = within(loop, scene())
+    assert sorted(over) == [0, 1], "each face has a list of its own"
+    assert labels[0] == "Face 1 of 2 from the left, drawn as Kids"
+    assert labels[1].startswith("Face 2 of 2 from the left, drawn as ")
+    assert [face["group"] for face in told if face["by_hand"]] == ["kids"]
+    assert kept == 1 and left_over == 0
+
+
 def test_an_empty_room_gets_a_hint(loop, served, tmp_path):
     wall = np.full((480, 640, 3), 150, np.uint8)
     clips.write(tmp_path / "wall.mjpeg", iter([wall] * 30))
@@ -476,3 +528,37 @@ def test_the_page_works_out_the_delay_and_asks_for_no_more_frames_than_are_drawn
     delay, limits = within(loop, scene())
     assert delay == pytest.approx(120, abs=1)
     assert limits == [30, 23, 8, 30]
+
+
+COLOUR_CHOSEN = """((input) => {
+  input.value = '#204060';
+  input.dispatchEvent(new Event('input', {bubbles: true}));
+})(document.getElementById('background-colour'))"""
+
+
+def test_a_background_is_chosen_and_the_room_is_gone(loop, served, clip, screenshots):
+    async def scene():
+        async with Chromium(clip()) as chromium:
+            page = await chromium.open(served.address, script(1, 640, 480))
+            await page.look(1280, 1000)
+            await start(page)
+            hidden = [await page.run("document.getElementById('background-colour').offsetParent === null")]
+            pictures = []
+            for kind in ("blur", "plain"):
+                await page.click(f"input[name=background][value={kind}]")
+                hidden.append(await page.run("document.getElementById('background-colour').offsetParent === null"))
+                await page.run(COLOUR_CHOSEN)
+                await shown(page, await page.run("livetoonMeasured.decoded.length") + 20)
+                coded = np.frombuffer(base64.b64decode(await page.run(GRAB)), np.uint8)
+                pictures.append(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+                await page.screenshot(screenshots / f"background-{kind}.png")
+            await page.look(390, 844, phone=True)
+            await page.screenshot(screenshots / "background-phone.png")
+            return hidden, pictures
+
+    hidden, (blurred, plain) = within(loop, scene())
+    assert hidden == [True, True, False]
+    # Beside the head, and where the frame's number was painted: black and white blocks.
+    for place in (np.s_[:30, :160], np.s_[20:120, -100:-20]):
+        assert np.abs(plain[place].astype(int) - (0x20, 0x40, 0x60)).max() < 24
+    assert np.abs(np.diff(blurred[:32, :160].astype(int), axis=1)).max() < 24

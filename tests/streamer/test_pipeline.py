@@ -4,6 +4,8 @@ Most tests run a painter in the generator's place: it paints plain green, so tha
 seen can be counted.
 """
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -11,9 +13,13 @@ from skimage import data
 
 from engine import manifest
 from engine.runner import open_runner
-from faces.groups import Looker
+from faces.background import rgb_of
+from faces.groups import RULES, Rule
+from faces.looks import Looker
+from faces.matte import Matte
 from faces.track import FADE_S, KEEP_S, Finders
 from livetoon.errors import DataError, EngineError, UsageError
+from streamer.opening import pipeline_of
 from streamer.pipeline import STAGES, Pipeline, Settings
 
 GROUPS = ("young-women", "young-men", "kids", "elderly")
@@ -28,16 +34,18 @@ class Painter:
 
     def __init__(self, colour, alpha=255):
         self.colour, self.alpha, self.calls = colour, alpha, 0
+        self.crop = None
 
     def __call__(self, crops):
         assert crops.shape[1:] == (256, 256, 3) and crops.dtype == np.uint8
         self.calls += 1
+        self.crop = crops[0].copy()
         return np.full((len(crops), 256, 256, 4), (*self.colour, self.alpha), np.uint8)
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return {"finders": Finders(), "looker": Looker()}
+    return {"finders": Finders(), "looker": Looker(), "matte": Matte()}
 
 
 @pytest.fixture
@@ -160,6 +168,56 @@ def test_the_group_can_be_pinned(pipeline):
         assert (result.frame[region] == COLOURS[group]).all(axis=1).mean() > 0.999
 
 
+def test_one_face_can_have_a_group_of_its_own(pipeline):
+    left, right = (180, 200, 1.3), (460, 210, 1.3)
+    regions = [face_region(*place, (480, 640)) for place in (left, right)]
+
+    def drawn(t, **choices):
+        """Colours in the middle of the two faces, and what is told of them, from left to right."""
+        result = pipeline.process(scene(left, right), t, Settings(tone=0.0, **choices))
+        told = sorted(result.tracks, key=lambda face: face["box"][0])
+        return [tuple(np.median(result.frame[region], axis=0).astype(int)) for region in regions], told
+
+    _, told = drawn(0.0, group="young-men")
+    one, other = (face["track"] for face in told)
+    assert [face["group"] for face in told] == ["young-men"] * 2
+    colours, told = drawn(0.04, group="young-men", faces={str(one): "kids", "99": "elderly"})
+    assert colours == [COLOURS["kids"], COLOURS["young-men"]]
+    assert [(face["group"], face["by_hand"]) for face in told] == [("kids", True), ("young-men", False)]
+    for place, face in zip((left, right), told, strict=True):
+        x, y = place[0] / 640, (place[1] + 20 * place[2]) / 480
+        assert face["box"][0] < x < face["box"][2] and face["box"][1] < y < face["box"][3]
+    # One face may be left to the evidence while all others are pinned.
+    colours, told = drawn(0.08, group="kids", faces={other: "auto"})
+    assert colours[0] == COLOURS["kids"] and told[1]["group"] not in ("kids", None)
+    assert [face["by_hand"] for face in drawn(0.12)[1]] == [False, False]
+
+
+def test_a_group_by_hand_ends_with_the_track(pipeline):
+    settings = Settings(group="young-men", faces={0: "kids"})
+    assert pipeline.process(scene((320, 200, 1.5)), 0.0, settings).groups == {0: "kids"}
+    for second in (1.0, 30.0, 60.0, 90.0):
+        pipeline.process(scene(), second, settings)
+    for index in range(3):
+        result = pipeline.process(scene((320, 200, 1.5)), 91.0 + index / FPS, settings)
+    assert list(result.groups.values()) == ["young-men"] and not result.by_hand
+
+
+def test_hidden_faces_are_told_without_a_group(networks):
+    pipeline = Pipeline({group: Painter(COLOURS[group]) for group in GROUPS}, GROUPS, max_faces=1, **networks)
+    for index in range(2):
+        told = pipeline.process(scene((180, 200, 1.5), (460, 210, 1.2)), index / FPS, ONLY_CARTOON).tracks
+    assert sorted(face["group"] or "" for face in told) == ["", "young-women"]
+
+
+def test_rules_say_who_belongs_to_a_group(networks):
+    """The astronaut is no child: of two groups of other names she goes where the rules send her."""
+    groups, grown = ("crew", "visitors"), {"visitors": Rule(ages=(15, 99))}
+    for rules, expected in ((RULES, "crew"), (grown, "visitors")):
+        pipeline = Pipeline(lambda group: Painter((0, 255, 0)), groups, rules=rules, **networks)
+        assert pipeline.process(scene((320, 200, 1.5)), 0.0).groups == {0: expected}
+
+
 def test_the_group_is_chosen_once_and_kept(pipeline):
     chosen = [pipeline.process(scene((320, 200, 1.5)), index / FPS).groups for index in range(12)]
     assert chosen[0][0] in GROUPS
@@ -248,17 +306,46 @@ def test_a_frame_of_an_impossible_size_is_refused(pipeline, shape):
         {"strength": True},
         {"group": ""},
         {"group": 3},
+        {"faces": {"3": ""}},
+        {"faces": {"3": 4}},
+        {"faces": {"left": "kids"}},
+        {"faces": {"-1": "kids"}},
+        {"faces": {True: "kids"}},
+        {"faces": ["kids"]},
+        {"faces": "kids"},
+        {"faces": None},
+        {"faces": {str(track): "kids" for track in range(1000)}},
+        {"background": "beach"},
+        {"background": None},
+        {"background_colour": "red"},
     ],
-    ids=str,
+    ids=lambda values: str(values)[:40],
 )
 def test_settings_that_cannot_be_are_refused(values):
-    with pytest.raises(UsageError, match=next(iter(values))):
+    with pytest.raises(UsageError, match=next(iter(values)).removeprefix("background_")):
         Settings(**values)
 
 
 def test_a_group_the_model_lacks_is_refused_with_those_it_has(pipeline):
     with pytest.raises(UsageError, match="young-women, young-men, kids, elderly"):
         pipeline.process(scene(), 0.0, Settings(group="robots"))
+    with pytest.raises(UsageError, match="'robots' is not in this model; it has young-women"):
+        pipeline.process(scene(), 0.0, Settings(faces={"3": "robots"}))
+
+
+def test_a_face_is_framed_as_public_checkpoints_want_it(networks):
+    place, seen = (320, 200, 1.5), {}
+    frame = scene(place)
+    for crop in ("livetoon", "photo2cartoon"):
+        painter = Painter((0, 255, 0))
+        pipeline = Pipeline(lambda group, painter=painter: painter, GROUPS, crop=crop, **networks)
+        assert raw_share(frame, pipeline.process(frame, 0.0, ONLY_CARTOON).frame, place) < 0.01
+        seen[crop] = painter.crop
+        assert not pipeline.process(scene(), 9.0).faces and not pipeline._framings
+    (dx, dy), _ = cv2.phaseCorrelate(*(picture[..., 1].astype(float) for picture in seen.values()))
+    assert 0.3 < np.hypot(dx, dy) < 15  # near each other, and not the same
+    with pytest.raises(UsageError, match="crop 'head': choose one of livetoon, photo2cartoon"):
+        Pipeline(lambda group: painter, GROUPS, crop="head", **networks)
 
 
 @pytest.mark.parametrize(("groups", "max_faces"), [((), 4), (("a", "a"), 4), (("a",), 0)])
@@ -305,3 +392,54 @@ def test_a_real_model_draws_the_face(networks, model):
     result = pipeline.process(frame, 0.0)
     assert raw_share(frame, result.frame, place) < 0.3
     assert result.stages_ms["generator"] > 0
+
+
+@pytest.mark.parametrize("background", ["plain", "blur"])
+def test_no_raw_face_is_shown_before_another_background(pipeline, background):
+    settings = Settings(group="young-women", tone=0.0, background=background)
+    for index in range(20):
+        place = (120 + 20 * index, 200, 1.4)
+        frame = scene(place)
+        shown = pipeline.process(frame, index / FPS, settings).frame
+        assert raw_share(frame, shown, place) < 0.01, index
+
+
+def test_a_plain_background_replaces_the_room_and_keeps_the_drawing(pipeline):
+    place = (320, 240, 1.6)
+    frame = scene(place)
+    settings = Settings(group="young-women", tone=0.0, background="plain", background_colour="#102030")
+    result = pipeline.process(frame, 0.0, settings)
+    region = face_region(*place, frame.shape)
+    assert (result.frame[region] == COLOURS["young-women"]).all(axis=1).mean() > 0.99
+    assert (result.frame[:100, :150] == rgb_of("#102030")).all()
+    assert result.stages_ms["background"] > pipeline.process(frame, 0.04, ONLY_CARTOON).stages_ms["background"]
+
+
+def test_a_face_that_is_hidden_stays_hidden_before_a_plain_background(networks):
+    places = [(160, 240, 1.5), (480, 240, 1.2)]
+    pipeline = Pipeline({group: Painter(COLOURS[group]) for group in GROUPS}, GROUPS, max_faces=1, **networks)
+    frame = scene(*places)
+    shown = pipeline.process(frame, 0.0, Settings(group="young-women", tone=0.0, background="plain")).frame
+    for place in places:
+        assert raw_share(frame, shown, place) < 0.25
+
+
+def test_a_model_that_wants_white_gets_it_and_its_drawing_the_persons_alpha(networks):
+    painter, place = Painter((0, 255, 0)), (320, 200, 1.5)
+    frame = scene(place)
+    shown = Pipeline(lambda group: painter, GROUPS, white=True, **networks).process(frame, 0.0, ONLY_CARTOON).frame
+    assert (painter.crop[:40, :40] > 250).all(), "the wall beside the head"
+    assert np.abs(painter.crop[110:180, 90:160].astype(int) - 255).mean() > 60, "the face"
+    region = face_region(*place, frame.shape)
+    assert (shown[region] == (0, 255, 0)).all(axis=1).mean() > 0.99
+    plain = Pipeline(lambda group: Painter((0, 255, 0)), GROUPS, **networks).process(frame, 0.0, ONLY_CARTOON).frame
+    beside = np.s_[60:100, 180:220]
+    assert np.array_equal(shown[beside], frame[beside]) and not np.array_equal(plain[beside], frame[beside])
+
+
+@pytest.mark.parametrize(("network", "alpha", "white"), [("photo2cartoon", False, True), ("ugatit", False, False)])
+def test_only_models_that_learn_before_white_are_opened_so(network, alpha, white):
+    painter = Painter((0, 255, 0))
+    painter.spec = SimpleNamespace(network=network, alpha=alpha, size=256)
+    pipeline_of({"women": painter}, 4).process(scene((320, 200, 1.5)), 0.0)
+    assert (painter.crop[:40, :40] > 250).all() == white

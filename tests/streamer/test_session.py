@@ -10,7 +10,7 @@ from livetoon.errors import CameraError, UsageError
 from streamer import session
 from streamer.session import Transport, changed, check_offer, in_order, with_start_bitrate
 from streamer.visitors import FullError, Visitors
-from tests.streamer.visiting import GreyCamera, Inverting, Settings, Visitor, until
+from tests.streamer.visiting import TRACKS, GreyCamera, Inverting, Settings, Visitor, until
 
 GROUPS = ["young-women", "kids"]
 VIDEO = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=sendrecv\r\n"
@@ -94,6 +94,7 @@ def test_a_visitor_gets_cartoons_and_reports():
     # The camera shows grey of 20 and a little more, so its negative is bright.
     assert frame.to_ndarray(format="gray").mean() > 100
     assert report["sent"] > 0 and report["faces"] == 1 and report["trouble"] is None
+    assert report["tracks"] == TRACKS
     assert list(report["stages"])[-2:] == ["wait for encoder", "encode"]
     assert pong["page"] == 12.5 and pong["server"] > 0
 
@@ -132,6 +133,7 @@ def test_settings_are_obeyed_and_wrong_ones_refused_in_a_sentence():
             json.dumps({"type": "settings", "strength": "much"}),
             json.dumps({"type": "settings", "group": "dogs"}),
             json.dumps({"type": "settings", "group": ["kids"]}),
+            json.dumps({"type": "settings", "faces": {"3": "dogs"}}),
             "[" * 3000,
             "x" * 5000,
             b"\x00\x01",
@@ -149,6 +151,22 @@ def test_settings_are_obeyed_and_wrong_ones_refused_in_a_sentence():
     for sentence in run(scene()):
         assert sentence[0].isupper() or sentence.startswith("strength")
         assert "Traceback" not in sentence
+
+
+def test_a_group_for_one_face_reaches_the_pipeline_and_stays_when_others_settings_change():
+    async def scene():
+        work = Inverting()
+        visitor = await come_in(house(process=work))
+        await visitor.frames.get()
+        visitor.channel.send(json.dumps({"type": "settings", "faces": {"3": "kids", "4": "auto"}}))
+        await until(lambda: work.settings[-1].faces == {"3": "kids", "4": "auto"})
+        visitor.channel.send(json.dumps({"type": "settings", "strength": 0.5}))
+        await until(lambda: work.settings[-1] == Settings(strength=0.5, faces={"3": "kids", "4": "auto"}))
+        visitor.channel.send(json.dumps({"type": "settings", "faces": {}}))
+        await until(lambda: work.settings[-1] == Settings(strength=0.5))
+        await visitor.close()
+
+    run(scene())
 
 
 def test_a_second_visitor_gets_a_sentence_and_the_place_when_it_is_free():

@@ -4,7 +4,7 @@ import asyncio
 import fractions
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import av
@@ -15,6 +15,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from livetoon.errors import UsageError
 
 CLOCK = fractions.Fraction(1, 90000)
+TRACKS = [{"track": 3, "box": [0.25, 0.2, 0.5, 0.6], "group": "kids", "by_hand": False}]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
     group: str = "auto"
     strength: float = 1.0
     tone: float = 0.0
+    faces: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if not 0 <= self.strength <= 1:
@@ -49,7 +51,7 @@ class Inverting:
             raise ValueError("as the test wants it")
         self.times.append(t)
         self.settings.append(settings)
-        return SimpleNamespace(frame=255 - frame, faces=(1,), stages_ms={"generator": 1.0})
+        return SimpleNamespace(frame=255 - frame, faces=(1,), tracks=TRACKS, stages_ms={"generator": 1.0})
 
 
 class GreyCamera(MediaStreamTrack):
