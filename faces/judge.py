@@ -44,15 +44,17 @@ def evaluate(table: Path, images: Path | None = None, only_held: bool = False, n
     """The figures of a table, JSON-ready. images: folder of its files (default: the table's own); only_held: the rows
     that never train; network: an ONNX file as trainer/groups.py writes it instead of the shipped one.
 
-    DataError where the table has no row of the four groups, or a picture cannot be read.
+    DataError where the table has no row of the four groups and none about glasses, or a picture cannot be read.
     """
     people = read_people(table, images)
     if only_held:
         names = held_out([person.file for person in people])
         people = [person for person in people if person.file in names]
     judged = look_at(people, Looker(file=network))
-    if not any(each.truth for each in judged):
-        raise DataError(f"{table}: no row of kids, elderly, or young with a sex; expected file, sex and group (or age)")
+    if not any(each.truth or each.person.glasses is not None for each in judged):
+        raise DataError(
+            f"{table}: no row of kids, elderly, or young with a sex; expected file, sex and group (or age), or glasses"
+        )
     return {"table": table.name, **figures(judged)}
 
 
@@ -115,9 +117,12 @@ def figures(judged: Sequence[Judged]) -> dict:
 
 
 def _accuracy(rows: Sequence[Judged]) -> dict:
-    """Balanced accuracy over the groups that occur, its bootstrap interval (groups drawn apart), and the pictures."""
+    """Balanced accuracy over the groups that occur, its bootstrap interval (groups drawn apart), the pictures; empty
+    without any."""
     right = {group: np.array([each.told == group for each in rows if each.truth == group], float) for group in GROUPS}
     right = {group: hits for group, hits in right.items() if len(hits)}
+    if not right:
+        return {}
     random = np.random.default_rng(0)
     drawn = np.mean(
         [hits[random.integers(0, len(hits), (DRAWS, len(hits)))].mean(axis=1) for hits in right.values()], axis=0
@@ -163,7 +168,7 @@ def report(figures: dict) -> str:
         if group in figures["per_group"]
     ]
     rows += [{"truth": f"({group})", **told} for group, told in figures["others"].items()]
-    lines = [as_table(rows, columns), "", f"balanced accuracy {_percent(figures)}"]
+    lines = [as_table(rows, columns), "", f"balanced accuracy {_percent(figures)}"] if figures["per_group"] else []
     lines += [f"  {name:10} {_percent(of)}" for name, of in figures["per_ethnicity"].items()]
     if "sex_accuracy" in figures:
         lines.append(f"sex right {100 * figures['sex_accuracy']:.1f} % (from 4 years on)")

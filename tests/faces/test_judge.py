@@ -79,6 +79,12 @@ def test_glasses_are_judged_where_both_kinds_are_known():
     assert figures(rows)["glasses"] == {"balanced_accuracy": 0.75, "with": 2, "without": 1}
 
 
+def test_a_table_about_glasses_alone_is_judged_by_them():
+    rows = [Judged(person(glasses=True), None, look(30, 0.5, 0.9)), Judged(person(glasses=False), None, look(30, 0.5))]
+    text = judge.report(figures(rows))
+    assert text == "glasses 100.0 % balanced (1 with, 1 without)"
+
+
 @pytest.fixture
 def photos(tmp_path):
     """A table of the astronaut, a wall, and one of no sure group; its pictures lie in another folder."""
