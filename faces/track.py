@@ -40,8 +40,11 @@ REMEMBER_S = 1.0  # so long its number waits for it: ten frames of a slow camera
 HIDDEN_S = 3.0  # so long that of a face behind another one
 UNSUPPORTED_S = 1.5  # a mesh, not a certain one, that no search confirms for this long has settled on something else
 TWINS = 0.55  # overlap of two tracks' boxes from which they follow one face
+REFITS = 3  # after which a fit that slips over to another face has arrived there
 COVERED = 0.4  # overlap with the face before it from which a hidden face is not fitted: the fit would slip over
 GROWTH = 1.7  # a face does not grow or shrink by more between two frames
+
+_NOWHERE = np.zeros(2, np.float32)
 
 
 @dataclass(frozen=True)
@@ -191,16 +194,16 @@ class Tracker:
             if detection := given.get(track.number):
                 with watch.landmarks:
                     mesh = self._finders.fit_detection(frame, detection)
-                if mesh.presence > PRESENT and _is_sound(mesh) and not self._is_taken(mesh, t):
+                if mesh.presence > PRESENT and _is_sound(mesh) and self._overlap(mesh, t) <= TWINS:
                     track.take(mesh, t)
                 else:
                     track.carry(detection, t)
         return [track for track in missing if track.number not in given]
 
-    def _is_taken(self, mesh: Mesh, t: float) -> bool:
-        """Whether a fit has slipped over to the face of a track that was fitted in this frame."""
+    def _overlap(self, mesh: Mesh, t: float) -> float:
+        """How much a fit lies on another face that was fitted in this frame; over TWINS it has slipped over to it."""
         fitted = [track for track in self._tracks if track.mesh is not None and track.last_seen == t]
-        return any(overlap(mesh.box, track.box) > TWINS for track in fitted)
+        return max((overlap(mesh.box, track.box) for track in fitted), default=0.0)
 
     def _confirm(self, t: float, given: dict[int, Detection]) -> None:
         """Note which tracks the searches saw; a face that is only hidden moves to where it was found."""
@@ -227,9 +230,7 @@ class Tracker:
                 self._add(frame, t, detection, watch)
             elif track.mesh is None and t - track.tried >= RETRY_S and self._has_room(detection):
                 track.tried = t
-                with watch.landmarks:
-                    mesh = self._finders.fit_detection(frame, detection)
-                if _fits(mesh, detection) and not self._is_taken(mesh, t):
+                if mesh := self._proof(frame, t, detection, watch):
                     self._draw(t, track, detection, mesh)
 
     def _add(self, frame: np.ndarray, t: float, detection: Detection, watch: "_Watch") -> None:
@@ -238,18 +239,26 @@ class Tracker:
         doubtful = detection.score < SURE or any(belongs(other.moved_box(t), detection) for other in self._tracks)
         if doubtful and any(belongs(box, detection) for box, _ in self._refuted):
             return
-        with watch.landmarks:
-            mesh = self._finders.fit_detection(frame, detection)
-        fits = _fits(mesh, detection) and not self._is_taken(mesh, t)
-        if doubtful and not fits:
+        mesh = self._proof(frame, t, detection, watch)
+        if doubtful and mesh is None:
             self._refuted.append((detection.box, t + REFUTED_S))
             return
-        track = self._known_again(frame, t, detection, mesh if fits else None) or self._begun(t, detection, fits)
-        if track.mesh is None and fits:
+        track = self._known_again(frame, t, detection, mesh) or self._begun(t, detection, mesh is not None)
+        if track.mesh is None and mesh:
             self._draw(t, track, detection, mesh)
         elif track.mesh is not None:
-            track.take(mesh, t) if fits else track.carry(detection, t)
+            track.take(mesh, t) if mesh else track.carry(detection, t)
             track.last_found = t
+
+    def _proof(self, frame: np.ndarray, t: float, detection: Detection, watch: "_Watch") -> Mesh | None:
+        """The mesh of a find that no track has, or None when it is no face that may be drawn."""
+        with watch.landmarks:
+            mesh = self._finders.fit_detection(frame, detection)
+            if _fits(mesh, detection) and self._overlap(mesh, t) > 0:
+                # It may be on its way over to a known face: there it arrives within a few more fits.
+                for _ in range(REFITS):
+                    mesh = self._finders.follow(frame, mesh, _NOWHERE)
+        return mesh if _fits(mesh, detection) and self._overlap(mesh, t) <= TWINS else None
 
     def _begun(self, t: float, detection: Detection, proved: bool) -> Track:
         """A new track, hidden so far."""

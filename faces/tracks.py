@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from faces.align import TEMPLATE
 from faces.detect import Detection, longer_side
 from faces.face import Face
 from faces.landmarks import Mesh, five, pose
@@ -12,6 +13,7 @@ from faces.smooth import OneEuro
 
 COAST_S = 0.3  # a lost face moves on at its last speed, which falls to a third in this time
 STRAIGHT_S = 0.5  # for so long a face that passes another one is expected to go straight on
+CROP_EYES = float(np.ptp(TEMPLATE[:2, 0]))  # px between the eyes of a crop
 JUMP = 0.5  # eye distances between fit and filter from which the filter starts anew
 
 
@@ -69,7 +71,8 @@ class Track:
         points = five(mesh.points)
         if self.mesh is None or self._jumped(points):
             self.filter.reset()
-        self.mesh, self.points, self.proved = mesh, self.filter(points, t), True
+        unit = float(np.linalg.norm(points[1] - points[0])) / CROP_EYES
+        self.mesh, self.points, self.proved = mesh, self.filter(points, t, max(unit, 1e-3)), True
         self.box, self.score, self.last_seen, self.behind = mesh.box, mesh.presence, t, None
 
     def hide(self) -> None:

@@ -49,3 +49,23 @@ def test_points_keep_their_shape_when_they_move():
     for frame in range(30):
         smooth = moving(shape + 5.0 * frame, frame / 30)
     assert np.abs((smooth - smooth[0]) - (shape - shape[0])).max() < 1e-3
+
+
+def test_a_near_face_is_steadied_like_a_far_one():
+    """The same shaking, twice as many pixels: what comes out shakes twice as many pixels, not more."""
+    random = np.random.default_rng(0)
+    far, near = OneEuro(), OneEuro()
+    raw = [random.normal(0, 1, (5, 2)) for _ in range(90)]
+    one = np.array([far(points, frame / 30) for frame, points in enumerate(raw)])
+    other = np.array([near(2 * points, frame / 30, unit=2.0) for frame, points in enumerate(raw)])
+    np.testing.assert_allclose(other, 2 * one, atol=1e-4)
+
+
+def test_a_pan_that_begins_is_followed_within_a_frame():
+    steady = OneEuro()
+    behind = []
+    for frame in range(60):
+        place = 200 * max(0, frame - 30) / 30  # 200 px a second from the second second on
+        behind.append((place - steady(np.full((5, 2), place), frame / 30)[0, 0]) / (200 / 30))
+    assert max(behind) < 0.5
+    assert abs(behind[-1]) < 0.1
