@@ -74,7 +74,7 @@ def people_of(tables: Sequence[Path], train_only: Sequence[Path]) -> list[Person
     everybody: dict[Path, Person] = {}
     unseen: set[Path] = set()
     for table in [*tables, *train_only]:
-        people = read_people(table / "table.csv" if table.is_dir() else table)
+        people = read_people(table if table.suffix == ".csv" else table / "table.csv")
         if table in tables:
             names = held_out([person.file for person in people])
             unseen |= {person.path for person in people if person.file in names}
