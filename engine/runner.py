@@ -28,7 +28,7 @@ class RunnerSpec:
     """What a runner runs, and where.
 
     size: side S of a crop in px. precision: as it was asked for. arithmetic: what most of it is really computed in,
-    "f32", "f16", "bf16" or "int8".
+    "f32", "f16", "bf16" or "int8". alpha: whether the network draws one; without, it is 255 everywhere.
     """
 
     name: str
@@ -40,13 +40,14 @@ class RunnerSpec:
     device: str
     threads: int
     arithmetic: str
+    alpha: bool = True
 
 
 def spec_of(files: ModelFiles, precision: str, backend: str, device: str, threads: int, arithmetic: str) -> RunnerSpec:
     """The spec of a runner for `files`."""
     described = files.manifest
     model = (described.name, described.network, files.group, described.size)
-    return RunnerSpec(*model, precision, backend, device, threads, arithmetic)
+    return RunnerSpec(*model, precision, backend, device, threads, arithmetic, described.alpha)
 
 
 class Runner(Protocol):

@@ -31,7 +31,8 @@ KEPT_SIDE = 160  # px, shorter side of the photos that wait in memory
 BATCH = 16  # pictures a step
 STEPS = 5000  # 28 minutes of one core
 RATE = 3e-3  # of AdamW at its highest
-EMA = 0.998
+WARM_UP = 500  # steps, or a tenth of a short training
+EMA = 0.998  # share that the averaged weights keep at each step; less at the beginning
 KEPT_EVERY = 500  # steps between two versions of the file
 EDGE = 3.0  # how much more an edge's pixels count; they are a twentieth of a picture, and all that an eye sees of it
 WHITE_BORDER = 0.15  # share of a photo's border that must be background: of some photos it was not taken away
@@ -118,14 +119,12 @@ def train(scenes: Scenes, steps: int, seed: int = 0, keep: Callable = lambda net
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     network = MatteNetwork().train().to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA), use_buffers=True
-    )
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_averaged, use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
     said, shown = time.monotonic(), []
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, step / 200) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
+            group["lr"] = RATE * min(1.0, step / min(WARM_UP, steps / 10)) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
         x, alpha, edge = (torch.from_numpy(array) for array in batch_of(scenes, random))
         loss, parts = loss_of(network(x.to(memory_format=torch.channels_last)), alpha, edge)
         optimizer.zero_grad(set_to_none=True)
@@ -142,6 +141,17 @@ def train(scenes: Scenes, steps: int, seed: int = 0, keep: Callable = lambda net
         if step % KEPT_EVERY == 0 and step < steps:
             keep(average.module.eval())
     return average.module.eval()
+
+
+def _averaged(averages, values, count: int) -> None:
+    """Move `averages`, a list of tensors, towards `values`."""
+    import torch
+
+    kept = min(EMA, (1 + int(count)) / (10 + int(count)))
+    if averages[0].is_floating_point():
+        torch._foreach_lerp_(averages, values, 1 - kept)
+    else:  # how many batches a normalization saw
+        torch._foreach_copy_(averages, values)
 
 
 def export(network, out: Path) -> None:

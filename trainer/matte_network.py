@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from trainer.networks.live import Mixer, conv_bn
 
-WIDTHS = (16, 32, 64, 96)  # channels at 64, 32, 16 and 8 px
+WIDTHS = (16, 32, 64, 88)  # channels at 64, 32, 16 and 8 px
 OUT = 24  # channels of the last layer at 64 px, of which four times the alpha is made
 
 

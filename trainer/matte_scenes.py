@@ -106,7 +106,29 @@ class Scenes:
         return self._room(random), np.zeros((SIDE, SIDE), np.uint8)
 
     def _room(self, random: np.random.Generator) -> np.ndarray:
-        return background(SIDE, self._rooms, random)
+        room = background(SIDE, self._rooms, random)
+        return cluttered(room, self._rooms, random) if self._rooms and random.random() < 0.6 else room
+
+
+def cluttered(room: np.ndarray, pieces: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """Things in a room: parts of other rooms, square and round, more or less out of focus."""
+    side = room.shape[0]
+    for _ in range(random.integers(2, 14)):
+        piece = pieces[random.integers(len(pieces))]
+        part = int(random.integers(len(piece) // 5, len(piece)))
+        top, left = random.integers(0, len(piece) - part + 1, 2)
+        width, height = np.exp(random.uniform(np.log(side / 20), np.log(side / 2), 2)).astype(int)
+        thing = cv2.resize(piece[top : top + part, left : left + part], (int(width), int(height)))
+        x, y = int(random.integers(0, side - width)), int(random.integers(0, side - height))
+        shape = np.full((height, width), 255, np.uint8)
+        if random.random() < 0.5:
+            shape[:] = 0
+            cv2.ellipse(
+                shape, (int(width) // 2, int(height) // 2), (int(width) // 2, int(height) // 2), 0, 0, 360, 255, -1
+            )
+        place = np.s_[y : y + height, x : x + width]
+        room[place] = compose(lit(thing, random), shape, room[place])
+    return cv2.GaussianBlur(room, (0, 0), float(np.exp(random.uniform(np.log(0.3), np.log(3)))))
 
 
 def placed(photo: Photo, shape: float, random: np.random.Generator, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
