@@ -282,6 +282,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> None:
     _check_shape(options.size, options.batch)
+    if options.out.exists() and not options.out.is_dir():
+        raise UsageError(f"{options.out}: is a file; name a folder")
     with from_run.copied(options.model) as weights:
         generator = load(weights, options.size)
     size = options.size or side_of(generator, weights)

@@ -313,3 +313,11 @@ def test_command_without_a_checkpoint(tmp_path, capsys):
 
 def test_psnr_of_a_known_error():
     assert psnr_db(np.full((2, 2), 0.02), np.zeros((2, 2))) == pytest.approx(40.0)
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_the_export(tmp_path, capsys):
+    place = tmp_path / "taken"
+    place.write_text("mine")
+    assert export.main([str(tmp_path / "no-such-run"), str(place)]) == 2
+    assert "taken: is a file; name a folder" in capsys.readouterr().err
+    assert place.read_text() == "mine"
