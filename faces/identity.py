@@ -61,6 +61,8 @@ def note(frame: np.ndarray, tracks: Sequence[Track], t: float) -> None:
         if track.mesh is None:
             continue
         crowded = any(other is not track and overlap(track.box, other.box) > CROWDED for other in seen)
+        if not crowded:
+            track.behind = None
         if crowded and track.course and t - track.course.t < CROWD_S:
             continue
         track.course = Course(track.points.mean(axis=0), track.filter.velocity, longer_side(track.box), t)
@@ -82,6 +84,11 @@ def owner(one: Track, other: Track, sight: Sight, other_sight: Sight, t: float, 
 
     first, second = strangeness(one, sight), strangeness(other, other_sight)
     return one if (first, one.number) < (second, other.number) else other
+
+
+def is_like(track: Track, other: Track, seen: Sight) -> bool:
+    """Whether a face has the colours of `track` rather than those of `other`."""
+    return _difference(track, seen.colours) < _difference(other, seen.colours)
 
 
 def known_again(lost: Sequence[Track], seen: Sight, t: float, others: Mapping[int, Track]) -> Track | None:

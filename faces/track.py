@@ -40,7 +40,7 @@ REMEMBER_S = 1.0  # so long its number waits for it: ten frames of a slow camera
 HIDDEN_S = 3.0  # so long that of a face behind another one
 UNSUPPORTED_S = 1.5  # a mesh, not a certain one, that no search confirms for this long has settled on something else
 TWINS = 0.55  # overlap of two tracks' boxes from which they follow one face
-REFITS = 3  # after which a fit that slips over to another face has arrived there
+REFITS, SLIP = 3, 0.08  # a fit whose overlap with another face has grown by this after so many more slips over to it
 COVERED = 0.4  # overlap with the face before it from which a hidden face is not fitted: the fit would slip over
 GROWTH = 1.7  # a face does not grow or shrink by more between two frames
 
@@ -142,15 +142,26 @@ class Tracker:
             if not self._is_covered(track, t):
                 with watch.landmarks:
                     mesh = self._finders.follow(frame, track.mesh, track.drift(t))
-            if mesh and _plausible(mesh, track.mesh):
+            if mesh and _plausible(mesh, track.mesh) and self._is_own(track, mesh, frame):
                 fits.append((track, mesh))
             else:
                 missing.append(track)
         return fits, missing
 
+    def _before(self, track: Track) -> Track | None:
+        """The face that hides `track`, or did a moment ago."""
+        return next((other for other in self._tracks if other.number == track.behind), None)
+
     def _is_covered(self, track: Track, t: float) -> bool:
-        before = next((other for other in self._tracks if other.number == track.behind), None)
+        before = self._before(track)
         return before is not None and overlap(track.moved_box(t), before.box) > COVERED
+
+    def _is_own(self, track: Track, mesh: Mesh, frame: np.ndarray) -> bool:
+        """Whether a fit is the track's own face and not a part of the one before it."""
+        before = self._before(track)
+        if before is None or overlap(mesh.box, before.box) < identity.CROWDED:
+            return True
+        return identity.is_like(track, before, identity.Sight.of_mesh(mesh, frame))
 
     def _settle(self, frame: np.ndarray, t: float, fits: list[tuple[Track, Mesh]]) -> list[Track]:
         """Give every fit to its track, and one that two tracks have made to the one whose face it is; the losers."""
@@ -190,20 +201,25 @@ class Tracker:
         self, frame: np.ndarray, t: float, given: dict[int, Detection], missing: list[Track], watch: "_Watch"
     ) -> list[Track]:
         """Fit missing faces where a search found them, or carry them there; returns those that are still missing."""
+        lost = []
         for track in missing:
-            if detection := given.get(track.number):
-                with watch.landmarks:
-                    mesh = self._finders.fit_detection(frame, detection)
-                if mesh.presence > PRESENT and _is_sound(mesh) and self._overlap(mesh, t) <= TWINS:
-                    track.take(mesh, t)
-                else:
-                    track.carry(detection, t)
-        return [track for track in missing if track.number not in given]
+            detection = given.get(track.number)
+            if detection is None or self._overlap(detection.box, t) > COVERED:
+                lost.append(track)
+                continue
+            with watch.landmarks:
+                mesh = self._finders.fit_detection(frame, detection)
+            here = mesh.presence > PRESENT and _is_sound(mesh) and self._overlap(mesh.box, t) <= TWINS
+            if here and self._is_own(track, mesh, frame):
+                track.take(mesh, t)
+            else:
+                track.carry(detection, t)
+        return lost
 
-    def _overlap(self, mesh: Mesh, t: float) -> float:
-        """How much a fit lies on another face that was fitted in this frame; over TWINS it has slipped over to it."""
+    def _overlap(self, box: np.ndarray, t: float) -> float:
+        """How much a fit or find lies on another face that was fitted in this frame; a fit over TWINS has slipped."""
         fitted = [track for track in self._tracks if track.mesh is not None and track.last_seen == t]
-        return max((overlap(mesh.box, track.box) for track in fitted), default=0.0)
+        return max((overlap(box, track.box) for track in fitted), default=0.0)
 
     def _confirm(self, t: float, given: dict[int, Detection]) -> None:
         """Note which tracks the searches saw; a face that is only hidden moves to where it was found."""
@@ -254,11 +270,13 @@ class Tracker:
         """The mesh of a find that no track has, or None when it is no face that may be drawn."""
         with watch.landmarks:
             mesh = self._finders.fit_detection(frame, detection)
-            if _fits(mesh, detection) and self._overlap(mesh, t) > 0:
-                # It may be on its way over to a known face: there it arrives within a few more fits.
+            onto = self._overlap(mesh.box, t)
+            if _fits(mesh, detection) and onto > 0:
+                # It may be on its way over to a known face: a few more fits tell.
                 for _ in range(REFITS):
                     mesh = self._finders.follow(frame, mesh, _NOWHERE)
-        return mesh if _fits(mesh, detection) and self._overlap(mesh, t) <= TWINS else None
+        after = self._overlap(mesh.box, t)
+        return mesh if _fits(mesh, detection) and after <= min(TWINS, onto + SLIP) else None
 
     def _begun(self, t: float, detection: Detection, proved: bool) -> Track:
         """A new track, hidden so far."""
@@ -308,8 +326,8 @@ class Tracker:
             doubted = track.score < CERTAIN and t - track.last_found > UNSUPPORTED_S
             over = t - track.last_seen > (KEEP_S + FADE_S if drawn else KEEP_S)
             box = track.moved_box(t)
-            # A face that is lost behind another one is not its twin.
-            twin = not (drawn and lost) and any(overlap(box, other.moved_box(t)) > TWINS for other in kept)
+            behind = drawn and (lost or track.course)  # a face that waits behind another one is not its twin
+            twin = not behind and any(overlap(box, other.moved_box(t)) > TWINS for other in kept)
             if drawn and over and not doubted:
                 track.hide()
                 self._gone.append(track)

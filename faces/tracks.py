@@ -34,7 +34,8 @@ class Course:
 @dataclass(eq=False)
 class Track:
     """One face. box: (4,) float32 px; mesh: None for a face that is only hidden; points: (5, 2) float32 px, steadied;
-    look: its colours, see `identity.look`; behind: number of the face that hides it."""
+    look: its colours, see `identity.look`; behind: number of the face that hides it, or did until it stood
+    free again."""
 
     number: int
     box: np.ndarray
@@ -73,7 +74,7 @@ class Track:
             self.filter.reset()
         unit = float(np.linalg.norm(points[1] - points[0])) / CROP_EYES
         self.mesh, self.points, self.proved = mesh, self.filter(points, t, max(unit, 1e-3)), True
-        self.box, self.score, self.last_seen, self.behind = mesh.box, mesh.presence, t, None
+        self.box, self.score, self.last_seen = mesh.box, mesh.presence, t
 
     def hide(self) -> None:
         """Draw it no more: it is known by its box alone from now on."""

@@ -369,3 +369,14 @@ def test_wide_searches_are_rare_where_nothing_moves(finders, scene, moves, most,
         frames.append(frame)
     play(tracker, frames, start=30 / FPS)
     assert least <= counting.count <= most
+
+
+@pytest.mark.parametrize("aside", [0.3, 0.5, 0.7, 0.8, 0.9])
+def test_a_false_find_beside_a_face_whose_fit_slips_over_to_it_is_no_second_face(finders, scene, aside):
+    frame = scene((260, 200, 1.5, 0))
+    face = finders.wide(frame)[0]
+    shift = np.array([aside * (face.box[2] - face.box[0]), 0], np.float32)
+    beside = Told(Detection(face.box + np.tile(shift, 2), face.points + shift, 0.6))
+    beside.score = 0.6
+    tracker = Tracker(finders=Finders(near=finders.near, wide=beside))
+    assert [len(faces) for faces in play(tracker, [frame] * 10)] == [1] * 10
