@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import comparison, comparison_data, comparison_findings, comparison_judge
 from faces.align import COORDINATES, TEMPLATE
+from faces.pictures import pictures
 from livetoon.errors import DataError, UsageError
 from trainer import metrics
-from faces.pictures import pictures
 from trainer.points import read_points
 
 GROUPS = ("many", "few")
