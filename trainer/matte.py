@@ -9,7 +9,9 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -25,10 +27,12 @@ from livetoon.errors import DataError, UsageError
 from trainer import small
 from trainer.data import person_mask, segmenter
 from trainer.layout import training_places
-from trainer.matte_scenes import Photo, Scenes
+from trainer.matte_people import Photo
+from trainer.matte_scenes import Scenes
 
 KEPT_SIDE = 160  # px, shorter side of the photos that wait in memory
 BATCH = 16  # pictures a step
+AHEAD = 4  # batches made while one is learned from
 STEPS = 5000  # 28 minutes of one core
 RATE = 3e-3  # of AdamW at its highest
 WARM_UP = 500  # steps, or a tenth of a short training
@@ -99,6 +103,15 @@ def batch_of(scenes: Scenes, random: np.random.Generator) -> tuple[np.ndarray, n
     return x, *(np.stack(each)[:, None].astype(np.float32) / 255 for each in (alphas, edges))
 
 
+def batches(scenes: Scenes, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Batches without end, the same ones for the same seed; they are made beside the learning."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(batch_of, scenes, np.random.default_rng((seed, number))) for number in range(AHEAD)]
+        for number in count(AHEAD):
+            yield waiting.pop(0).result()
+            waiting.append(pool.submit(batch_of, scenes, np.random.default_rng((seed, number))))
+
+
 def loss_of(logits, alpha, edge):
     """-> the sum, and (mean distance, at edges, cross entropy) as they enter it, 0-d tensors."""
     from torch.nn import functional
@@ -117,15 +130,14 @@ def train(scenes: Scenes, steps: int, seed: int = 0, keep: Callable = lambda net
     from trainer.matte_network import MatteNetwork
 
     torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
     network = MatteNetwork().train().to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_averaged, use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
     said, shown = time.monotonic(), []
-    for step in range(1, steps + 1):
+    for step, batch in zip(range(1, steps + 1), batches(scenes, seed), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, step / min(WARM_UP, steps / 10)) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
-        x, alpha, edge = (torch.from_numpy(array) for array in batch_of(scenes, random))
+        x, alpha, edge = (torch.from_numpy(array) for array in batch)
         loss, parts = loss_of(network(x.to(memory_format=torch.channels_last)), alpha, edge)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

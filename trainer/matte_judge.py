@@ -17,7 +17,7 @@ from livetoon.tables import table
 from trainer.augment import background, compose
 from trainer.data import person_mask, segmenter
 from trainer.layout import training_places
-from trainer.matte_scenes import Photo, dressed, lit, placed
+from trainer.matte_people import Photo, dressed, lit, placed
 
 CROP, FRAME = 256, (480, 640)  # px: side; height, width
 NOISE = 3.0  # standard deviation in grey levels, that of a webcam indoors
@@ -77,7 +77,7 @@ def frames(photos: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         random = np.random.default_rng((21, index))
         person = dressed(Photo(photo, person_mask(photo)), random)
         picture, alpha = (
-            cv2.resize(each, (width, height)) for each in placed(person, width / height, random, side=height)
+            cv2.resize(each, (width, height)) for each in placed(person, width / height, random, side=height)[:2]
         )
         behind = cv2.resize(background(height, (), random), (width, height))
         seen = compose(lit(picture, random), alpha, behind) + random.normal(0, NOISE, (height, width, 3))

@@ -12,7 +12,8 @@ from faces.matte import SIDE, Matte
 from faces.tables import held_out
 from trainer import matte, matte_judge
 from trainer.matte_network import MatteNetwork
-from trainer.matte_scenes import KINDS, Photo, Scenes, dressed, placed, room_of
+from trainer.matte_people import Photo, dressed, placed
+from trainer.matte_scenes import KINDS, Scenes, room_of
 
 
 def person(side: int = 96) -> Photo:
@@ -71,7 +72,7 @@ def test_people_stand_at_the_lower_edge_from_a_third_to_all_of_the_height():
     heights = []
     for seed in range(60):
         random = np.random.default_rng(seed)
-        _, alpha = placed(dressed(person(), random), 4 / 3, random)
+        _, alpha, _ = placed(dressed(person(), random), 4 / 3, random)
         rows = np.flatnonzero((alpha > 127).any(axis=1))
         assert rows[-1] == SIDE - 1, seed
         heights.append(SIDE - rows[0])
