@@ -18,8 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from torch import Tensor, nn
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError:
+    if __name__ == "__main__":
+        sys.exit('python -m engine.export: torch is not installed; install it with: pip install ".[train]"')
+    raise
 
 from calib.crops import read_crops
 from calib.sensitivity import LEAST_SHARE, Accuracy, Calibrated, calibrated
@@ -284,6 +290,8 @@ def _command(options: argparse.Namespace) -> None:
     _check_shape(options.size, options.batch)
     if options.out.exists() and not options.out.is_dir():
         raise UsageError(f"{options.out}: is a file; name a folder")
+    if options.out.is_dir() and any(options.out.iterdir()) and not (options.out / manifest.NAME).is_file():
+        raise UsageError(f"{options.out}: is not empty and holds no {manifest.NAME}; name another folder")
     with from_run.copied(options.model) as weights:
         generator = load(weights, options.size)
     size = options.size or side_of(generator, weights)
