@@ -25,9 +25,9 @@ FILE = "matte.onnx"
 SIDE = 128  # px, input and output of the network
 SQUEEZE = 16 / 9  # sides of a picture may differ by this; of a longer one the square's rest repeats its border
 
-NEAR = 3  # px of 128 around a pixel in which the picture's edges are looked for
+NEAR = 2  # px of 128 around a pixel in which the picture's edges are looked for
 FLAT = 5e-4  # variance of grey in [0, 1] below which there is no edge to follow
-NOTHING, EVERYTHING = 20, 235  # of 255: what is nearly background or nearly person is made so, or a haze would stay
+NOTHING, EVERYTHING = 40, 215  # of 255: what is nearly background or nearly person is made so, or a haze would stay
 REFINED_PX = 2048  # longer side at which edges are found; a larger alpha is enlarged from there
 
 STILL_S = 0.3  # where the picture does not change its alpha follows as slowly as this: a flicker is averaged away
