@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from faces import weights
-from faces.nets import Net, open_net
+from faces.nets import Levels, Net, open_net
 
 OVERLAP = 0.3  # boxes that share more than this part of their union are one face
 SAME = 0.25  # overlap from which a find belongs to a box known from elsewhere
@@ -77,19 +77,18 @@ class BlazeFace(Detector):
             "short": ("face_detection_short_range.tflite", 128, (8, 8, 16, 16, 16, 16, 16, 16)),
             "full": ("face_detection_full_range_sparse.tflite", 192, (4,)),
         }[reach]
-        self._net = open_net(weights.path(name, models))
+        self._net = open_net(weights.path(name, models), levels=Levels(127.5, 127.5))
         self._anchors = _blaze_anchors(self._side, strides)
         self._logit = math.log(threshold / (1 - threshold))
-        self._canvas = np.zeros((1, self._side, self._side, 3), np.float32)
+        self._canvas = np.zeros((1, self._side, self._side, 3), np.uint8)
 
     def _begin(self, frame: np.ndarray) -> Callable[[], list[Detection]]:
         side = self._side
         small, scale = fit_into(frame, side, side)
         height, width = small.shape[:2]
         top, left = (side - height) // 2, (side - width) // 2
-        # Letter-boxed with black; black is -1 after the network's own scaling.
-        self._canvas.fill(-1.0)
-        self._canvas[0, top : top + height, left : left + width] = small * np.float32(1 / 127.5) - np.float32(1)
+        self._canvas.fill(0)  # letter-boxed with black
+        self._canvas[0, top : top + height, left : left + width] = small
         self._net.start(self._canvas)
         return lambda: self._read(scale, left, top)
 
@@ -99,16 +98,17 @@ class BlazeFace(Detector):
         keep = np.flatnonzero(scores[:, 0] > self._logit)
         if not len(keep):
             return []
-        values = values[keep]
-        centre = self._anchors[keep] + values[:, :2]
-        boxes = np.concatenate([centre - values[:, 2:4] / 2, centre + values[:, 2:4] / 2], axis=1)
-        points = values[:, 4:12].reshape(-1, 4, 2) + self._anchors[keep][:, None]
+        values, anchors = values[keep], self._anchors[keep]
+        places = np.empty((len(keep), 14), np.float32)
+        half = values[:, 2:4] * np.float32(0.5)
+        places[:, :2], places[:, 2:4] = values[:, :2] - half, values[:, :2] + half
         # Published order: eye, eye, nose, middle of the mouth, two ears. The mouth's corners are set
         # beside its middle, half an eye distance apart along the eyes' line.
-        half = (points[:, 1] - points[:, 0]) * 0.45
-        points = np.stack([*points[:, :3].swapaxes(0, 1), points[:, 3] - half, points[:, 3] + half], axis=1)
-        probabilities = 1 / (1 + np.exp(-scores[keep, 0]))
-        return _best(to_frame(boxes, scale, left, top), to_frame(points, scale, left, top), probabilities)
+        places[:, 4:10] = values[:, 4:10]
+        aside = (values[:, 6:8] - values[:, 4:6]) * np.float32(0.45)
+        places[:, 10:12], places[:, 12:] = values[:, 10:12] - aside, values[:, 10:12] + aside
+        places += np.tile(anchors, 7)
+        return _best(places, 1 / (1 + np.exp(-scores[keep, 0])), scale, left, top)
 
 
 class RetinaFace(Detector):
@@ -152,18 +152,22 @@ class RetinaFace(Detector):
         offsets = found["loc"][0, keep]
         middle = centre + offsets[:, :2] * 0.1 * size
         extent = size * np.exp(offsets[:, 2:] * 0.2)
-        boxes = np.concatenate([middle - extent / 2, middle + extent / 2], axis=1)
-        points = centre[:, None] + found["landmarks"][0, keep].reshape(-1, 5, 2) * 0.1 * size[:, None]
-        return _best(to_frame(boxes, scale), to_frame(points, scale), scores[keep])
+        points = np.tile(centre, 5) + found["landmarks"][0, keep] * 0.1 * np.tile(size, 5)
+        return _best(np.hstack([middle - extent / 2, middle + extent / 2, points]), scores[keep], scale)
 
 
 _RETINA_MEAN = (123, 117, 104)  # RGB, of ImageNet
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes (4,); in plain numbers, which are quicker than arrays of four."""
-    left, top, right, bottom = one.tolist()
-    left2, top2, right2, bottom2 = other.tolist()
+    """Intersection over union of two boxes (4,)."""
+    return _overlap(one.tolist(), other.tolist())
+
+
+def _overlap(one: list[float], other: list[float]) -> float:
+    """In plain numbers, which are quicker than arrays of four."""
+    left, top, right, bottom = one
+    left2, top2, right2, bottom2 = other
     shared = max(0.0, min(right, right2) - max(left, left2)) * max(0.0, min(bottom, bottom2) - max(top, top2))
     areas = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2)
     return shared / max(areas - shared, 1e-6)
@@ -198,16 +202,21 @@ def longer_side(box: np.ndarray) -> float:
     return float(max(box[2] - box[0], box[3] - box[1]))
 
 
-def _best(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
-    """One detection per face: the best box of each heap, averaged over the heap by score (as BlazeFace does)."""
+def _best(places: np.ndarray, scores: np.ndarray, scale: float, left: int = 0, top: int = 0) -> list[Detection]:
+    """One detection per face: the best box of each heap, averaged over the heap by score (as BlazeFace does).
+
+    places: (N, 14) px of the small picture, box and five points; scores: (N,); scale, left, top: see `to_frame`.
+    """
     found = []
-    left = np.argsort(-scores).tolist()
-    while left:
-        heap = [left[0]] + [index for index in left[1:] if overlap(boxes[left[0]], boxes[index]) > OVERLAP]
+    boxes = places[:, :4].tolist()
+    rest = np.argsort(-scores).tolist()
+    while rest:
+        best = boxes[rest[0]]
+        heap = [rest[0]] + [index for index in rest[1:] if _overlap(best, boxes[index]) > OVERLAP]
         share = (scores[heap] / scores[heap].sum()).astype(np.float32)
-        box, mean_points = share @ boxes[heap], share @ points[heap].reshape(len(heap), -1)
-        found.append(Detection(box, mean_points.reshape(-1, 2), float(scores[left[0]])))
-        left = [index for index in left if index not in heap]
+        place = to_frame(share @ places[heap], scale, left, top)
+        found.append(Detection(place[:4], place[4:].reshape(5, 2), float(scores[rest[0]])))
+        rest = [index for index in rest if index not in heap]
     return found
 
 
@@ -222,7 +231,7 @@ def fit_into(frame: np.ndarray, height: int, width: int) -> tuple[np.ndarray, fl
 
 
 def to_frame(points: np.ndarray, scale: float, left: int = 0, top: int = 0) -> np.ndarray:
-    """Coordinates (.., 2) or boxes (.., 4) of the small picture -> picture px."""
+    """Coordinates x, y, x, y.. (.., 2 N) of the small picture -> picture px."""
     shift = np.array([left, top] * (points.shape[-1] // 2), np.float32)
     return ((points - shift) / scale).astype(np.float32)
 

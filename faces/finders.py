@@ -8,7 +8,7 @@ import numpy as np
 from faces import weights
 from faces.detect import BlazeFace, Detection, Detector, RetinaFace, Search
 from faces.detectors import SHIPPED, wide_search
-from faces.landmarks import FaceMesh, Mesh, five, square
+from faces.landmarks import FaceMesh, Mesh, square
 
 HALF = 0.6  # of the longer side; the halves overlap, so that a face on the middle line is whole in one of them
 CUT = 0.01  # of the longer side: a face that reaches so near to the middle line's cut is not whole
@@ -53,7 +53,7 @@ class Finders:
     def follow(self, frame: np.ndarray, before: Mesh, shift: np.ndarray) -> Mesh:
         """The mesh from the one of the frame before, moved by `shift` (2,) px."""
         (x, y), side = square(before.points)
-        return self.fit(frame, five(before.points)[:2], (x + float(shift[0]), y + float(shift[1])), side)
+        return self.fit(frame, before.five[:2], (x + float(shift[0]), y + float(shift[1])), side)
 
     def fit_detection(self, frame: np.ndarray, detection: Detection) -> Mesh:
         """The mesh from a detection alone, for a face that has no previous frame."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from faces.align import align_matrix
 from faces.detect import Detection, longer_side, overlap
-from faces.landmarks import Mesh, five
-from faces.tracks import Course, Track
+from faces.landmarks import Mesh
+from faces.tracks import Course, Track, centre
 
 CUT, LOOK = 64, 12  # px: sides of the crop that is looked at and of the small picture that is kept of it
 LOOK_EVERY_S = 0.2
@@ -33,12 +33,12 @@ class Sight:
 
     @classmethod
     def of_mesh(cls, mesh: Mesh, frame: np.ndarray) -> "Sight":
-        points = five(mesh.points)
-        return cls(points.mean(axis=0), longer_side(mesh.box), look(frame, points))
+        points = mesh.five
+        return cls(centre(points), longer_side(mesh.box), look(frame, points))
 
     @classmethod
     def of_find(cls, find: Detection) -> "Sight":
-        return cls(find.points.mean(axis=0), longer_side(find.box), None)
+        return cls(centre(find.points), longer_side(find.box), None)
 
 
 def look(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def note(frame: np.ndarray, tracks: Sequence[Track], t: float) -> None:
             track.behind = None
         if crowded and track.course and t - track.course.t < CROWD_S:
             continue
-        track.course = Course(track.points.mean(axis=0), track.filter.velocity, longer_side(track.box), t)
+        track.course = Course(centre(track.points), track.filter.velocity, longer_side(track.box), t)
         if not crowded and t - track.looked >= LOOK_EVERY_S:
             now = look(frame, track.points)
             track.look = now if track.look is None else track.look + np.float32(MEMORY) * (now - track.look)
@@ -95,12 +95,12 @@ def known_again(lost: Sequence[Track], seen: Sight, t: float, others: Mapping[in
     """Which of the `lost` faces has come back; None for a new one. others: by number, those that may hide one."""
 
     def strangeness(track: Track) -> float:
-        last = track.points.mean(axis=0)
+        last = centre(track.points)
         places = [last, last + track.drift(t)]
         if track.course:
             places.append(track.course.at(t))
         if track.behind in others:  # it may come out on any side of the face that hides it
-            places.append(others[track.behind].points.mean(axis=0))
+            places.append(centre(others[track.behind].points))
         away = min(float(np.linalg.norm(seen.centre - place)) for place in places) / seen.side
         reach = REACH + REACH_PER_S * (t - track.last_seen)
         if away > reach:

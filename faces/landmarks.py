@@ -10,7 +10,7 @@ import numpy as np
 
 from faces import weights
 from faces.align import warp
-from faces.nets import open_net
+from faces.nets import Levels, open_net
 
 SIDE = 192  # px, input of the network
 MARGIN = 1.5  # side of the crop per longer side of the box around the points, as the network was trained
@@ -37,9 +37,14 @@ class Mesh:
     blur: float
 
     @cached_property
+    def five(self) -> np.ndarray:
+        """(5, 2) float32 px, see `five`."""
+        return five(self.points)
+
+    @cached_property
     def box(self) -> np.ndarray:
         """(4,) float32 px: the box around all points."""
-        return np.concatenate([self.points[:, :2].min(axis=0), self.points[:, :2].max(axis=0)]).astype(np.float32)
+        return np.concatenate([self.points.min(axis=0)[:2], self.points.max(axis=0)[:2]]).astype(np.float32)
 
 
 class FaceMesh:
@@ -52,7 +57,7 @@ class FaceMesh:
     """
 
     def __init__(self, models: Path = weights.FOLDER):
-        self._net = open_net(weights.path("face_landmark.tflite", models))
+        self._net = open_net(weights.path("face_landmark.tflite", models), levels=Levels(0, 255))
 
     def __call__(
         self, frame: np.ndarray, eyes: np.ndarray, centre: tuple[float, float], side: float
@@ -70,13 +75,11 @@ class FaceMesh:
             ]
         )
         crop = warp(frame, matrix, SIDE, borderMode=cv2.BORDER_REPLICATE)
-        found = self._net((crop * np.float32(1 / 255))[None])
+        found = self._net(crop[None])
         logit, values = sorted((array.ravel() for array in found.values()), key=len)
-        points = values.reshape(-1, 3)
-        back = np.array([[cos, -sin], [sin, cos]], np.float32) / np.float32(scale * scale)
-        mesh = np.empty_like(points)
-        mesh[:, :2] = (points[:, :2] - matrix[:, 2].astype(np.float32)) @ back.T
-        mesh[:, 2] = points[:, 2] / scale
+        moved = np.array([*matrix[:, 2], 0], np.float32)
+        back = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, scale]], np.float32) / np.float32(scale * scale)
+        mesh = (values.reshape(-1, 3) - moved) @ back
         return Mesh(mesh, 1 / (1 + math.exp(-float(logit[0]))), _blur(crop))
 
 

@@ -4,6 +4,7 @@ A face network takes 1 to 8 ms: waking a second thread costs more than it gives,
 and the browser want the other core.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,8 @@ from livetoon.inference import openvino_core
 
 
 class Net(Protocol):
-    """x: float32 in the layout of the file -> every output by name, float32, valid until the next start."""
+    """x: float32, or uint8 with `Levels`, in the layout of the file -> every output by name, float32, valid until the
+    next start."""
 
     def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]: ...
 
@@ -25,7 +27,16 @@ class Net(Protocol):
         """Wait for what was begun."""
 
 
-def open_net(path: Path, shape: tuple[int, ...] | None = None) -> Net:
+@dataclass(frozen=True)
+class Levels:
+    """A network that is handed pixels, x: uint8: the network itself makes (x - zero) / span of them, which saves one
+    pass in Python."""
+
+    zero: float
+    span: float
+
+
+def open_net(path: Path, shape: tuple[int, ...] | None = None, levels: Levels | None = None) -> Net:
     """Open a .tflite or .onnx file; `shape` fixes the one input of a network that takes any size.
 
     Raises ModelError when the file cannot be read, EngineError when nothing here can run it.
@@ -35,19 +46,21 @@ def open_net(path: Path, shape: tuple[int, ...] | None = None) -> Net:
     except ImportError:
         if path.suffix != ".onnx":
             raise EngineError(f"{path.name} needs OpenVINO; install it with: pip install openvino") from None
-        return OnnxRuntimeNet(path, shape)
-    return OpenVinoNet(path, shape)
+        return OnnxRuntimeNet(path, shape, levels)
+    return OpenVinoNet(path, shape, levels)
 
 
 class OpenVinoNet:
     """One compiled network with one request of its own: not to be called from two threads at once."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
+    def __init__(self, path: Path, shape: tuple[int, ...] | None = None, levels: Levels | None = None):
         core = openvino_core()
         try:
             model = core.read_model(path)
             if shape:
                 model.reshape(list(shape))
+            if levels:
+                model = _taking_levels(model, levels)
         except RuntimeError as error:
             raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
         # Asked before compiling, which may give an output a second name and put it first.
@@ -83,10 +96,21 @@ class OpenVinoNet:
         return self._outputs
 
 
+def _taking_levels(model, levels: Levels):
+    """An openvino.Model that takes uint8 in place of float32."""
+    from openvino import Type
+    from openvino.preprocess import PrePostProcessor
+
+    wrapped = PrePostProcessor(model)
+    wrapped.input().tensor().set_element_type(Type.u8)
+    wrapped.input().preprocess().convert_element_type(Type.f32).mean(levels.zero).scale(levels.span)
+    return wrapped.build()
+
+
 class OnnxRuntimeNet:
     """The same contract on ONNX Runtime, for .onnx files; all work is done by `start`."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
+    def __init__(self, path: Path, shape: tuple[int, ...] | None = None, levels: Levels | None = None):
         try:
             import onnxruntime
         except ImportError:
@@ -102,12 +126,15 @@ class OnnxRuntimeNet:
             raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
+        self._levels = levels
 
     def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
         self.start(x)
         return self.result()
 
     def start(self, x: np.ndarray) -> None:
+        if self._levels:
+            x = (x.astype(np.float32) - np.float32(self._levels.zero)) / np.float32(self._levels.span)
         self._found = dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
 
     def result(self) -> dict[str, np.ndarray]:

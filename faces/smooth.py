@@ -33,9 +33,7 @@ class OneEuro:
     @property
     def velocity(self) -> np.ndarray:
         """(2,) float32, px per second of the points' mean; zero before the second call."""
-        if self._value is None:
-            return np.zeros(2, np.float32)
-        return self._speed.mean(axis=0).astype(np.float32)
+        return np.array((0, 0) if self._value is None else self._speed, np.float32)
 
     def __call__(self, points: np.ndarray, t: float, unit: float = 1.0) -> np.ndarray:
         """points: (N, 2) px at `t` seconds -> (N, 2) float32 px. A time that does not advance changes nothing.
@@ -43,16 +41,22 @@ class OneEuro:
         unit: px of the points for each px of the crop, in which speed counts: a near face moves and shakes in more.
         """
         points = np.asarray(points, np.float64)
+        # Two plain numbers, which are quicker than arrays of two.
+        x, y = (points.sum(axis=0) / len(points)).tolist()
         if self._value is None or len(points) != len(self._value):
-            self._value, self._raw, self._speed, self._t = points, points, np.zeros_like(points), t
+            self._value, self._mean, self._speed, self._t = points, (x, y), (0.0, 0.0), t
             return points.astype(np.float32)
         step = t - self._t
         if step <= 0:
             return self._value.astype(np.float32)
-        self._speed += _share(SPEED_CUTOFF_HZ, step) * ((points - self._raw) / step - self._speed)
-        pace = float(np.linalg.norm(self._speed.mean(axis=0))) / unit
+        share = _share(SPEED_CUTOFF_HZ, step)
+        self._speed = tuple(
+            speed + share * ((now - before) / step - speed)
+            for speed, now, before in zip(self._speed, (x, y), self._mean, strict=True)
+        )
+        pace = math.hypot(*self._speed) / unit
         self._value = self._value + _share(self._min_cutoff + self._beta * pace, step) * (points - self._value)
-        self._raw, self._t = points, t
+        self._mean, self._t = (x, y), t
         return self._value.astype(np.float32)
 
 

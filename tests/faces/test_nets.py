@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from faces import weights
-from faces.nets import OnnxRuntimeNet, OpenVinoNet, open_net
+from faces.nets import Levels, OnnxRuntimeNet, OpenVinoNet, open_net
 from livetoon.errors import ModelError
 
 
@@ -19,6 +19,15 @@ def test_onnxruntime_and_openvino_agree(name, shape):
     assert one.keys() == other.keys()
     for output in one:
         np.testing.assert_allclose(one[output], other[output], atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [OpenVinoNet, OnnxRuntimeNet])
+def test_pixels_are_taken_as_they_are(kind):
+    file, shape = weights.path("retinaface_mobilenet025.onnx"), (1, 3, 96, 128)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    plain = kind(file, shape)((pixels.astype(np.float32) - 110) / 2)
+    for output, value in kind(file, shape, Levels(110, 2))(pixels).items():
+        np.testing.assert_allclose(value, plain[output], atol=2e-3)
 
 
 def test_a_cut_file_is_a_model_error(tmp_path):
