@@ -122,3 +122,22 @@ def test_a_find_belongs_to_a_box_that_it_lies_in_only_if_it_is_about_as_large():
     assert belongs(box, find(140, 130, 120, 0.9))
     assert not belongs(box, find(180, 180, 40, 0.9))
     assert not belongs(box, find(400, 100, 200, 0.9))
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1280, 720)])
+@pytest.mark.parametrize("second", [False, True])
+def test_a_half_is_searched_and_its_finds_lie_in_the_whole(finders, scene, width, height, second):
+    along = (0.8 if second else 0.2), 0.5
+    x, y = along if width >= height else along[::-1]
+    place = (x * width, y * height, 0.6 * min(width, height) / 480, 0)
+    (found,) = finders.search_half(scene(place, width=width, height=height), second).found()
+    eyes = scene.eyes(*place)
+    assert np.abs(found.points[:2] - eyes).max() < 0.35 * np.linalg.norm(eyes[1] - eyes[0])
+    assert finders.search_half(scene(place, width=width, height=height), not second).found() == []
+
+
+def test_a_face_that_a_half_cuts_is_left_to_the_other(finders, scene):
+    place = (0.6 * 640 - 4, 240, 0.8, 0)  # on the edge of the first half, whole in the second
+    frame = scene(place)
+    assert finders.search_half(frame, False).found() == []
+    assert len(finders.search_half(frame, True).found()) == 1
