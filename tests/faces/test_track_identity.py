@@ -61,7 +61,7 @@ def number_at(faces, place):
     return nearest
 
 
-@pytest.mark.parametrize("speed", [80, 200, 400])
+@pytest.mark.parametrize("speed", [120, 400])
 @pytest.mark.parametrize("looks", [same, red_and_blue_swapped])
 @pytest.mark.parametrize("front", ["from the left", "from the right"])
 def test_two_faces_pass_each_other(tracker, cast, speed, looks, front):
@@ -95,7 +95,7 @@ def test_two_faces_meet_and_turn_back(tracker, cast, front):
     assert number_at(faces[-1], right[-1]) == number_at(faces[3], right[3])
 
 
-@pytest.mark.parametrize("wait", [0, 10, 40])
+@pytest.mark.parametrize("wait", [0, 30])
 def test_a_person_before_a_poster(tracker, cast, wait):
     """The poster is hidden for a while and keeps its number, and the person never becomes the poster."""
     poster = (320, 180, 1.1, 0)
