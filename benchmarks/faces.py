@@ -36,7 +36,7 @@ PACKAGES = ("openvino", "numpy")
 PARTS = ("search", "groups", "stability", "speed")
 
 
-def searched(data: Path, models: Path | None, several: Path | None, progress: Progress) -> dict[str, object]:
+def searched(data: Path, several: Path | None, progress: Progress) -> dict[str, object]:
     """Found faces and false ones; the six of a picture."""
     finder = FaceFinder("photo")
     said: dict[str, object] = {}
@@ -236,7 +236,7 @@ def _run(options) -> None:
     progress = Progress()
     result: dict[str, object] = {"machine": timing.described_machine(PACKAGES)}
     if "search" in parts:
-        result["search"] = searched(options.data, options.opponents, options.several, progress)
+        result["search"] = searched(options.data, options.several, progress)
     if "groups" in parts:
         result["groups"] = sorted_into_groups(options.data, options.opponents, progress)
     if "stability" in parts:

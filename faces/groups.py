@@ -55,6 +55,7 @@ class Rule:
         return age * sex * glasses
 
 
+TOLD_APART = ("young-women", "young-men", "kids", "elderly")  # the shipped model's, which live video tells apart
 _KIDS, _YOUNG, _ELDERLY = AGE_BANDS
 RULES: dict[str, Rule] = {
     "young-women": Rule("F", _YOUNG),
@@ -137,11 +138,6 @@ class Router:
     def group(self) -> str:
         """The group that draws this face now."""
         return self._groups[self._choice]
-
-    @property
-    def evidence(self) -> dict[str, float]:
-        """Share of each group in the last looks; zeros before the first."""
-        return dict(zip(self._groups, self._mean.tolist(), strict=True))
 
     def wants_look(self, t: float, yaw: float, blur: float) -> bool:
         """Whether a look at `t` seconds is due and would say something."""

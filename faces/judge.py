@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from faces.align import align_matrix, crop
-from faces.groups import RULES, group_of, shares
+from faces.groups import RULES, TOLD_APART, group_of, shares
 from faces.looks import Look, Looker
 from faces.pictures import read
 from faces.still import FaceFinder
@@ -21,7 +21,7 @@ from livetoon.errors import DataError
 from livetoon.progress import Progress
 from livetoon.tables import table as as_table
 
-GROUPS = ("young-women", "young-men", "kids", "elderly")
+GROUPS = TOLD_APART
 NONE = "no face"
 DRAWS = 2000  # of the bootstrap
 

@@ -29,7 +29,7 @@ def read_table(table: Path, numbers: Sequence[str]) -> list[dict]:
     """
     columns = ("file", "age", "sex", *numbers)
     rows = []
-    for place, row in _lines(table, columns):
+    for place, row in _some(table, columns):
         for name in columns:
             if row[name] is None:
                 raise DataError(f"{place}: {name} is missing")
@@ -39,21 +39,25 @@ def read_table(table: Path, numbers: Sequence[str]) -> list[dict]:
     return rows
 
 
-def _lines(table: Path, columns: Sequence[str]) -> list[tuple[str, dict]]:
-    """Place (for messages) and values of each row of a CSV that has these columns, at least one."""
+def _some(table: Path, columns: Sequence[str]) -> list[tuple[str, dict]]:
+    if not (rows := lines(table, columns)):
+        raise DataError(f"{table} has no rows")
+    return rows
+
+
+def lines(table: Path, columns: Sequence[str]) -> list[tuple[str, dict]]:
+    """Place (for messages) and values of each row of a CSV; DataError when it cannot be read or lacks one of these
+    columns."""
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
                 raise DataError(f"{table} has no column {', '.join(missing)}; expected {', '.join(columns)}")
-            rows = [(f"{table}: line {reader.line_num}", row) for row in reader]
+            return [(f"{table}: line {reader.line_num}", row) for row in reader]
     except OSError as error:
         raise DataError(f"{table}: {error.strerror}; expected a CSV with {', '.join(columns)}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: not a table in UTF-8, comma-separated ({error})") from None
-    if not rows:
-        raise DataError(f"{table} has no rows")
-    return rows
 
 
 def _number(row: dict, name: str, place: str) -> float:
@@ -95,7 +99,7 @@ def read_people(table: Path, images: Path | None = None) -> list[Person]:
     """
     folder = table.parent if images is None else images
     people = []
-    for place, row in _lines(table, ("file",)):
+    for place, row in _some(table, ("file",)):
         if not row["file"]:
             raise DataError(f"{place}: file is missing")
         sex, glasses = row.get("sex"), row.get("glasses")

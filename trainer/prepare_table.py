@@ -6,7 +6,6 @@
 the picture as it is seen, upright; left is left in the picture. Cells may be left empty where nothing is known.
 """
 
-import csv
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from faces.align import COORDINATES
 from faces.groups import group_of
+from faces.tables import lines
 from livetoon.errors import DataError
 from trainer.group_names import why_not
 
@@ -69,23 +69,14 @@ def _rows(table: Path, source: Path, found: set[Path], needed: Sequence[str]) ->
     named: dict[str, list[Path]] = {}
     for path in found:
         named.setdefault(path.name, []).append(path)
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
-                raise DataError(f"{table} has no column {', '.join(missing)}; expected {', '.join(needed)}")
-            for row in reader:
-                values = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
-                places = [Path(os.path.abspath(place / values["file"])) for place in (source, table.parent)]
-                places = [path for path in places if path in found]
-                if not places and len(alike := named.get(Path(values["file"]).name, [])) == 1:
-                    places = alike
-                if places:
-                    rows.append((f"{table}: line {reader.line_num}", places[0], values))
-    except OSError as error:
-        raise DataError(f"{table}: {error.strerror}; expected a CSV with {', '.join(needed)}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a table in UTF-8, comma-separated ({error})") from None
+    for place, row in lines(table, needed):
+        values = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+        places = [Path(os.path.abspath(folder / values["file"])) for folder in (source, table.parent)]
+        places = [path for path in places if path in found]
+        if not places and len(alike := named.get(Path(values["file"]).name, [])) == 1:
+            places = alike
+        if places:
+            rows.append((place, places[0], values))
     if not rows:
         raise DataError(f"{table}: none of its files lies in {source}; `file` is a path in it or beside the table")
     return rows
