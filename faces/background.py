@@ -17,7 +17,7 @@ KINDS = (CAMERA, PLAIN, BLUR)
 COLOUR = "#c3d2d6"  # a pale grey blue: skin and hair of every colour stand out from it
 
 SMALL_PX = 128  # longer side at which the room is blurred
-REACH = 0.035  # of that side, over which the room is averaged, twice: writing and faces cannot be read
+REACH = 0.04  # of that side, over which the room is averaged, twice: writing and faces cannot be read
 LEAST = 4  # of 255, share of room around a point below which there is nothing to blur: it lies deep inside a person
 
 

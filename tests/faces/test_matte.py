@@ -11,6 +11,7 @@ from faces.matte import SIDE, Matte, Steady, on_white
 from livetoon.errors import DataError
 
 FPS = 30
+WEAK = pytest.mark.xfail(strict=True, reason="the shipped network loses a distant face; a better one ends this mark")
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,13 @@ def face(x, y, scale, shape) -> np.ndarray:
     return mask.astype(bool)
 
 
+@WEAK
 def test_the_person_of_a_photo_is_told_from_the_room(matte, portrait):
     alpha = matte(portrait)
     assert alpha.shape == portrait.shape[:2] and alpha.dtype == np.uint8
-    assert (alpha[60:170, 190:260] > 200).mean() > 0.85, "face"
+    assert (alpha[60:170, 190:260] > 200).mean() > 0.98, "face"
     assert (alpha[300:420, 180:330] > 200).mean() > 0.95, "suit"
-    assert (alpha[:60, 20:100] < 60).mean() > 0.6, "flag"
+    assert (alpha[:60, 20:100] < 60).mean() > 0.9, "flag"
 
 
 def test_an_aligned_crop_has_an_alpha(matte, aligned):
@@ -45,14 +47,17 @@ def test_an_aligned_crop_has_an_alpha(matte, aligned):
     assert (alpha[:60, :30] < 60).mean() > 0.9, "background beside the head"
 
 
-@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1280, 720), (1600, 400), (300, 1200)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(640, 480), (480, 640), (1280, 720), (1600, 400), pytest.param(300, 1200, marks=WEAK)],
+)
 def test_frames_of_any_shape(matte, scene, width, height):
     scale = height / 320 if height < width else width / 240
     place = (width / 2, height * 0.5, scale)
     frame = scene((*place, 0), width=width, height=height)
     alpha = matte(frame)
     assert alpha.shape == (height, width)
-    assert (alpha[face(*place, frame.shape)] > 127).mean() > 0.75
+    assert (alpha[face(*place, frame.shape)] > 127).mean() > 0.9
 
 
 def test_a_room_with_nobody_is_all_background(matte, scene):
@@ -64,6 +69,7 @@ def test_the_smallest_and_large_pictures(matte, shape):
     assert matte(np.full(shape, 90, np.uint8)).shape == shape[:2]
 
 
+@WEAK
 def test_a_large_picture_has_the_alpha_of_a_smaller_one(matte, portrait):
     large = matte(cv2.resize(portrait, (2560, 2560), interpolation=cv2.INTER_CUBIC))
     assert cv2.absdiff(cv2.resize(large, (512, 512), interpolation=cv2.INTER_AREA), matte(portrait)).mean() < 3
@@ -81,7 +87,7 @@ def test_edges_lie_where_the_picture_has_them(matte):
     plain = cv2.resize(soft, (640, 480))
     truth = frame[..., 0] > 100
     near = np.s_[300:400, 200:240]
-    assert np.abs(alpha[near] / 255 - truth[near]).mean() < 0.5 * np.abs(plain[near] - truth[near]).mean()
+    assert np.abs(alpha[near] / 255 - truth[near]).mean() < 0.4 * np.abs(plain[near] - truth[near]).mean()
 
 
 def changing(alphas) -> float:
@@ -89,15 +95,16 @@ def changing(alphas) -> float:
     return float(np.mean([np.abs(after - before).mean() for before, after in pairwise(alphas)]))
 
 
+@WEAK
 def test_a_still_person_in_noise_has_a_still_alpha(matte, scene):
-    """One scene with a camera's noise: frame by frame the steadied alpha changes less."""
+    """One scene with a camera's noise: frame by frame the steadied alpha changes less than half as much."""
     frame, random = scene((320, 260, 1.6, 0)), np.random.default_rng(0)
     steady, alone, steadied = Steady(), [], []
     for index in range(15):
         noisy = (frame + random.normal(0, 5, frame.shape)).clip(0, 255).astype(np.uint8)
         alone.append(matte(noisy).astype(int))
         steadied.append(matte(noisy, steady, index / FPS).astype(int))
-    assert changing(steadied[5:]) < 0.92 * changing(alone[5:])
+    assert changing(steadied[5:]) < 0.5 * changing(alone[5:])
 
 
 def test_a_person_who_walks_is_followed_at_once(matte, scene):

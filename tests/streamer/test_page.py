@@ -560,5 +560,5 @@ def test_a_background_is_chosen_and_the_room_is_gone(loop, served, clip, screens
     assert hidden == [True, True, False]
     # Beside the head, and where the frame's number was painted: black and white blocks.
     for place in (np.s_[:30, :160], np.s_[20:120, -100:-20]):
-        assert np.percentile(np.abs(plain[place].astype(int) - (0x20, 0x40, 0x60)), 90) < 24
-    assert np.percentile(np.abs(np.diff(blurred[:32, :160].astype(int), axis=1)), 99) < 24
+        assert np.abs(plain[place].astype(int) - (0x20, 0x40, 0x60)).max() < 24
+    assert np.abs(np.diff(blurred[:32, :160].astype(int), axis=1)).max() < 24
