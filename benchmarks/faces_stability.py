@@ -19,6 +19,7 @@ FAST_HZ = 3.0  # what is faster than this is shaking, not the person
 IBUG_EYES = (slice(36, 42), slice(42, 48))  # of 68 points
 TIGHT = (46, 78, 164)  # left, top, side of the square around the face in a 256 px crop, px, for the 68-point net
 FPS = 30
+SCALE = 1.5  # frame px per px of the portrait
 NOISE, JPEG = 5, 80  # of the scene: grey levels of sensor noise, quality
 
 
@@ -117,7 +118,7 @@ def _scene(seconds: float, path) -> Iterator[Moved]:
     for number in range(round(seconds * FPS)):
         t = number / FPS
         x, y, turn = path(t)
-        matrix = cv2.getRotationMatrix2D((226, 130), turn, 1.5)
+        matrix = cv2.getRotationMatrix2D((226, 130), turn, SCALE)
         matrix[:, 2] += np.array([320 + x, 230 + y]) - (226, 130)
         frame = cv2.warpAffine(portrait, matrix, (640, 480), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         noisy = np.clip(frame + random.normal(0, NOISE, frame.shape), 0, 255).astype(np.uint8)
@@ -131,11 +132,9 @@ def scene_figures() -> dict[str, float]:
 
     px of a frame in which the eyes lie 64 px apart.
     """
-    still = _placed(still_scene())
-    moving = _placed(moving_scene())
-    panned = _placed(panned_scene())
+    still, moving, panned = (_placed(scene) for scene in (still_scene(), moving_scene(), panned_scene()))
     change = np.linalg.norm(np.diff(moving, axis=0), axis=2).mean()
-    behind = -(panned[len(panned) // 2 :, :, 0].mean() - still[..., 0].mean())
+    behind = still[..., 0].mean() - panned[..., 0].mean()
     return {
         "still_px": round(float(np.linalg.norm(still - still.mean(axis=0), axis=2).mean()), 3),
         "moving_change_px": round(float(change), 3),
@@ -144,17 +143,13 @@ def scene_figures() -> dict[str, float]:
 
 
 def _placed(scene: Iterator[Moved], settle: int = 15) -> np.ndarray:
-    """(T, 5, 2) px: where the crop's template points lie in the frame, less the portrait's own motion; without the
-    first `settle` frames."""
-    tracker, errors = Tracker(), []
-    home = None
+    """(T, 5, 2) px of the frame: where the crop's template points lie, with the portrait's own motion taken out;
+    without the first `settle` frames."""
+    tracker, places = Tracker(), []
     for number, moved in enumerate(scene):
         faces = [face for face in tracker.update(moved.frame, moved.t).faces if face.fitted]
         if not faces or number < settle:
             continue
         points = move(cv2.invertAffineTransform(align_matrix(faces[0].points)), TEMPLATE)
-        # Back to the portrait's own pixels, compared with the first, and forth to the size of the frame.
-        at_home = move(cv2.invertAffineTransform(moved.matrix), points)
-        home = at_home if home is None else home
-        errors.append((at_home - home) @ moved.matrix[:, :2].T)
-    return np.array(errors)
+        places.append(move(cv2.invertAffineTransform(moved.matrix), points) * SCALE)
+    return np.array(places)
