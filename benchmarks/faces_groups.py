@@ -9,10 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from faces.pictures import read
 
 from faces.judge import GROUPS, truth_of
 from faces.nets import open_net
+from faces.pictures import read
 from faces.still import FaceFinder
 from faces.tables import Person
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from faces.pictures import read
 
+from faces.pictures import read
 from faces.still import FaceFinder
 from faces.tables import Person
 from livetoon.errors import DataError
