@@ -6,5 +6,7 @@ Run as a file, Python looks for modules in this folder first, and would take fac
 import sys
 from pathlib import Path
 
+import livetoon  # noqa: F401 -- before what it keeps silent
+
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [place for place in sys.path if not place or Path(place).resolve() != _HERE]

@@ -161,9 +161,6 @@ def _checked(options: argparse.Namespace) -> tuple[list[str], tuple[int, ...]]:
         batches = tuple(sorted({int(word) for word in words}))
     if options.compile_limit is not None and not options.compile_limit >= 0:
         raise UsageError(f"--compile-limit {options.compile_limit:g}: expected seconds")
-    for path in filter(None, (options.json, options.plot)):
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{path.parent}: no such folder")
     if options.plot and options.plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {options.plot}: expected NAME.png, .svg or .pdf")
     if options.plot and not importlib.util.find_spec("matplotlib"):

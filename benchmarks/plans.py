@@ -17,7 +17,6 @@ from engine.from_run import playable
 from engine.tensorrt_engines import Recipe
 from engine.tensorrt_plans import ALONE, RTX, check_targets
 from livetoon import cli
-from livetoon.errors import UsageError
 from livetoon.files import write_json
 
 TOGETHER = ("sm86", "sm89", "sm120")  # RTX 30, 40 and 50
@@ -87,8 +86,6 @@ def main(argv: list[str] | None = None) -> int:
 def _command(options: argparse.Namespace) -> None:
     targets = check_targets(options.targets.split(","), "fp16")
     backends.candidates("tensorrt-rtx")
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise UsageError(f"--json {options.json}: its folder is not there; make it first")
     rows = []
     for model in options.models:
         for recipe in recipes(model, targets):

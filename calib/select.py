@@ -251,8 +251,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(options: argparse.Namespace) -> None:
-    if options.json is not None and not options.json.resolve().parent.is_dir():
-        raise UsageError(f"--json {options.json}: its folder is not there; make it first")
     described = select(options.folders, options.out, options.count, options.size, options.aligned, _Progress())
     if options.json is not None:
         write_json(options.json, described)

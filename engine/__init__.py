@@ -2,3 +2,5 @@
 
 `engine.runner.open_runner` is the door to use, `python -m engine.export` the way in.
 """
+
+import livetoon  # noqa: F401 -- before what it keeps silent

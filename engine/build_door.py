@@ -114,8 +114,6 @@ def _check_folders(wanted: Wanted) -> None:
     for option, folder in options:
         if not folder.is_dir():
             raise UsageError(f"{option} {folder}: no such folder; expected one with crops of faces")
-    if wanted.json and not wanted.json.absolute().parent.is_dir():
-        raise UsageError(f"--json {wanted.json}: its folder is not there; make it first")
     out = wanted.out
     if out is None or not out.exists():
         return

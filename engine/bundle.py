@@ -326,8 +326,6 @@ def _command(options: argparse.Namespace) -> None:
     from engine import bundle_check
 
     target = Target(options.platform, options.python)
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise UsageError(f"--json {options.json}: its folder is not there; make it first")
     wanted = Wanted(
         options.out.absolute(),
         target,

@@ -153,8 +153,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(options: argparse.Namespace) -> None:
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise UsageError(f"--json {options.json}: its folder is not there; make it first")
     folder = options.bundle.absolute()
     described = bundle_manifest.read(folder)
     can(Target(described.platform, described.python), bool(described.versions))

@@ -141,8 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 def _command(options: argparse.Namespace) -> None:
     if options.batch is not None and options.batch < 1:
         raise UsageError(f"--batch {options.batch}: expected 1 or more")
-    if not options.out.absolute().parent.is_dir():
-        raise UsageError(f"{options.out.parent}: no such folder")
+    cli.check_place("--out", options.out)
     files = open_files(playable(options.model), options.group)
     model = read_graph(files, options.precision, options.batch, options.pictures)
     onnx.checker.check_model(model)

@@ -16,3 +16,5 @@
     groups     looks of a track -> which group's style draws this face; judge: how well that goes on a table's pictures
     still      the largest face of a still picture; pictures, tables: what is read from files
 """
+
+import livetoon  # noqa: F401 -- before what it keeps silent

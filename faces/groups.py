@@ -77,16 +77,17 @@ def read_rules(path: Path) -> dict[str, Rule]:
 
     UsageError for a file that cannot be read or says something else.
     """
+    place = f"--group-rules {path}"
     expected = 'expected {"GROUP": {"sex": "F" or "M", "ages": [first, last], "glasses": true or false}}'
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{place}: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON ({error}); {expected}") from None
+        raise UsageError(f"{place} is not JSON ({error}); {expected}") from None
     if not isinstance(said, dict):
-        raise UsageError(f"{path}: {expected}")
-    return RULES | {name: _rule(rule, f"{path}: {name}", expected) for name, rule in said.items()}
+        raise UsageError(f"{place}: {expected}")
+    return RULES | {name: _rule(rule, f"{place}: {name}", expected) for name, rule in said.items()}
 
 
 def _rule(said: object, place: str, expected: str) -> Rule:
@@ -190,8 +191,6 @@ def main(argv: list[str] | None = None) -> int:
 def _run(options) -> None:
     from faces.judge import evaluate, report
 
-    if options.json is not None and not options.json.parent.is_dir():
-        raise UsageError(f"--json: the folder {options.json.parent} does not exist; make it first")
     figures = evaluate(options.table, options.images, options.held_out, options.network)
     print(report(figures))
     if options.json is not None:

@@ -62,7 +62,7 @@ class OpenVinoNet:
             if levels:
                 model = _taking_levels(model, levels)
         except RuntimeError as error:
-            raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
+            raise ModelError(f"{path} cannot be read as a network; copy that file again") from error
         # Asked before compiling, which may give an output a second name and put it first.
         names = [output.any_name for output in model.outputs]
         compiled = core.compile_model(
@@ -123,7 +123,7 @@ class OnnxRuntimeNet:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no public base class
-            raise ModelError(f"{path} cannot be read as a network; install livetoon again") from error
+            raise ModelError(f"{path} cannot be read as a network; copy that file again") from error
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
         self._levels = levels

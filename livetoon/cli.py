@@ -2,8 +2,10 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from livetoon.errors import LivetoonError, UsageError
 
@@ -20,6 +22,19 @@ def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser
     return made
 
 
+def check_place(option: str, path: object) -> None:
+    """UsageError, before any work, when a `path` that is written at the end lies nowhere or where nobody may write."""
+    if not isinstance(path, Path):
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{option} {path}: its folder is not there; make it first")
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: this is a folder; give a file in it")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{option} {path}: nothing can be written into its folder; choose another one")
+
+
 def run(
     command: Callable[[argparse.Namespace], int | None],
     arguments: argparse.ArgumentParser,
@@ -28,7 +43,7 @@ def run(
     """Parse `argv`, call `command(options)` and turn what happens into an exit code.
 
     0: done; 1: failed, with one line on standard error; 2: used wrongly. A traceback is shown with
-    `--debug` only.
+    `--debug` only. The places of figures, which are written last (`--json`, `--plot`), are looked at first.
     """
     options = arguments.parse_args(argv)
     logging.basicConfig(
@@ -37,6 +52,8 @@ def run(
         datefmt="%H:%M:%S",
     )
     try:
+        for option in ("json", "plot"):
+            check_place(f"--{option}", getattr(options, option, None))
         return command(options) or 0
     except KeyboardInterrupt:
         print(f"{arguments.prog}: stopped", file=sys.stderr)

@@ -1,1 +1,3 @@
 """Learning a cartoon style: networks, losses, the training step, runs and their evaluation."""
+
+import livetoon  # noqa: F401 -- before what it keeps silent

@@ -318,8 +318,7 @@ def _run(options) -> None:
         raise UsageError("--data: name at least one folder with a table.csv")
     if options.steps < 1:
         raise UsageError(f"--steps: expected at least 1, got {options.steps}")
-    if not options.out.parent.is_dir():
-        raise UsageError(f"--out: the folder {options.out.parent} does not exist; make it first")
+    cli.check_place("--out", options.out)
     faces = load(people_of(options.data, options.train_only))
     export(train(faces, options.steps, options.seed, lambda network: export(network, options.out)), options.out)
 

@@ -213,8 +213,7 @@ def _run(options) -> None:
         raise UsageError("--out: say where the network is to be written")
     if options.steps < 1:
         raise UsageError(f"--steps: expected at least 1, got {options.steps}")
-    if not options.out.parent.is_dir():
-        raise UsageError(f"--out: the folder {options.out.parent} does not exist; make it first")
+    cli.check_place("--out", options.out)
     if options.photos and options.masks is None:
         raise UsageError("--photos: needs --masks ONNX, a network that marks the person in them")
     photos = photos_on_white(options.data)

@@ -222,7 +222,7 @@ def test_what_takes_too_long_is_given_up_and_gone(folder, tmp_path):
         (["--precisions", "fp32,fp33"], "--precisions fp33: expected some of fp32, fp16, bf16, int8"),
         (["--batches", "1,0"], "--batches 1,0: expected whole numbers from 1 up"),
         (["--compile-limit", "-1"], "--compile-limit -1: expected seconds"),
-        (["--json", "nowhere/latency.json"], "nowhere: no such folder"),
+        (["--json", "nowhere/latency.json"], "nowhere/latency.json: its folder is not there"),
         (["--plot", "latency.gif"], "--plot latency.gif: expected NAME.png, .svg or .pdf"),
     ],
 )

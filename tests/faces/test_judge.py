@@ -116,7 +116,7 @@ def test_the_command_prints_and_writes_the_figures(photos, capsys):
     [
         (["nowhere.csv"], "nowhere.csv: No such file"),
         (["table.csv"], "a.png"),  # its pictures lie elsewhere
-        (["table.csv", "--images", "photos", "--json", "nowhere/figures.json"], "the folder nowhere does not exist"),
+        (["table.csv", "--images", "photos", "--json", "nowhere/figures.json"], "its folder is not there"),
         (["table.csv", "--images", "photos", "--held-out"], "no row of kids, elderly, or young"),
         (["table.csv", "--images", "photos", "--network", "table.csv"], "table.csv"),
     ],

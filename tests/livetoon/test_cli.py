@@ -1,5 +1,7 @@
 """Exit codes and one-line errors of every command."""
 
+from pathlib import Path
+
 import pytest
 
 from livetoon import cli
@@ -51,3 +53,12 @@ def test_a_missing_package_is_named_with_what_installs_it(capsys):
 def test_debug_shows_the_traceback():
     with pytest.raises(DataError):
         run(DataError("no such picture"), ["--debug"])
+
+
+@pytest.mark.parametrize(("name", "said"), [("no/figures.json", "its folder is not there"), ("", "this is a folder")])
+def test_the_place_of_the_figures_is_looked_at_before_the_work(tmp_path, capsys, name, said):
+    parser, worked = cli.parser("tool", "A tool.", "tool --json out.json"), []
+    parser.add_argument("--json", type=Path)
+    assert cli.run(worked.append, parser, ["--json", str(tmp_path / name)]) == 2
+    assert f"tool: --json {tmp_path / name}: {said}" in capsys.readouterr().err and not worked
+    assert cli.run(worked.append, parser, ["--json", str(tmp_path / "figures.json")]) == 0 and len(worked) == 1

@@ -150,7 +150,7 @@ def test_the_command_trains_and_keeps_its_file_on_the_way(table, tmp_path, monke
     [
         (["train", "--out", "x.onnx"], 2, "--data"),
         (["train", "--data", "{table}", "--steps", "0", "--out", "x.onnx"], 2, "--steps"),
-        (["train", "--data", "{table}", "--out", "/nowhere/x.onnx"], 2, "/nowhere does not exist"),
+        (["train", "--data", "{table}", "--out", "/nowhere/x.onnx"], 2, "/nowhere/x.onnx: its folder is not there"),
         (["train", "--data", "/nowhere", "--out", "x.onnx"], 1, "/nowhere/table.csv"),
         (["train", "--data", "{table}", "--out", "x.onnx"], 1, "too few"),
     ],

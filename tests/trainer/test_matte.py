@@ -187,7 +187,7 @@ def test_figures_of_the_truth_are_perfect_and_of_its_opposite_are_not():
         (["train", "--out", "x.onnx"], 2, "--data: name at least one folder"),
         (["train", "--data", "{pairs}"], 2, "--out: say where"),
         (["train", "--data", "{pairs}", "--out", "x.onnx", "--steps", "0"], 2, "--steps: expected at least 1"),
-        (["train", "--data", "{pairs}", "--out", "/nowhere/x.onnx"], 2, "/nowhere does not exist"),
+        (["train", "--data", "{pairs}", "--out", "/nowhere/x.onnx"], 2, "/nowhere/x.onnx: its folder is not there"),
         (["train", "--data", "{pairs}", "--out", "x.onnx", "--photos", "{table}"], 2, "--photos: needs --masks"),
         (["train", "--data", "/nowhere", "--out", "x.onnx"], 1, "/nowhere: no such folder"),
         (
