@@ -11,6 +11,7 @@ from livetoon.errors import TrainingError, UsageError
 from livetoon.files import sha256, write_json
 from trainer.layout import DOMAINS
 from trainer.presets import PRESETS, Live, Preset, Translation, fields, resolve
+from trainer.recipe import expanded
 
 VERSION = 1  # of config.json
 MAY_CHANGE = ("stage1_steps", "stage2_steps", "validate_every")  # when a run is resumed
@@ -39,7 +40,14 @@ def arguments():
         "Learn a cartoon style: first the basic group, then a branch for every other group.",
         "python -m trainer.run --data mine --groups young-women,young-men --face-id faceid.safetensors --out runs/mine",
     )
-    parser.add_argument("--preset", default="fewshot", help=f"recipe: {', '.join(PRESETS)} (default: fewshot)")
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        metavar="FILE.json",
+        help="options of a whole run, by their names (trainer/recipes; live: the shipped model's); others may follow",
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the recipe's paths begin (default: here)")
+    parser.add_argument("--preset", default="fewshot", help=f"method: {', '.join(PRESETS)} (default: fewshot)")
     parser.add_argument(
         "--data",
         action="append",
@@ -129,7 +137,8 @@ def arguments():
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.run(_run, arguments(), argv)
+    words = sys.argv[1:] if argv is None else argv
+    return cli.run(lambda options: _run(expanded(options, arguments(), words)), arguments(), words)
 
 
 def _run(options) -> int | None:
