@@ -40,9 +40,10 @@ def arguments() -> argparse.ArgumentParser:
     drawing.add_argument("--bundle", type=Path, metavar="DIR",
                          help="what `python -m engine.bundle` made: model, engines and face models come from there, "
                          "checked against their hashes; nothing is written to it")
-    drawing.add_argument("--model",
+    drawing.add_argument("--model", action="append",
                          help="a model that came with livetoon, a model folder, or a training run, also while it still "
-                         "learns: its newest checkpoint is exported at start (live)")
+                         "learns: its newest checkpoint is exported at start (live); given several times, the page "
+                         "lets visitors choose the style")
     drawing.add_argument("--backend", default="auto",
                          help="what runs it: auto, openvino, onnxruntime, torch, tensorrt (auto)")
     drawing.add_argument("--precision", default="auto",
@@ -83,7 +84,7 @@ def _command(options: argparse.Namespace) -> int:
     from faces import detectors
     from faces.groups import RULES, read_rules
     from streamer import server
-    from streamer.opening import chosen, defaults_of, generator_ms, open_runners, pipeline_maker, places
+    from streamer.opening import chosen, defaults_of, generator_ms, open_styles, places, process_maker
     from streamer.pipeline import Settings
     from streamer.session import Transport, ice_server
     from streamer.tuning import tuned
@@ -100,23 +101,27 @@ def _command(options: argparse.Namespace) -> int:
     names = _names(options)
     tls = _tls(options, names)
     sockets = server.listen(options.host, options.port)
-    opened = chosen(options.bundle, options.model or "live", options.backend, options.precision)
-    runners = open_runners(opened.model, opened.backend, opened.precision)
-    spec = next(iter(runners.values())).spec
-    log.info("%s: %s by %s on %s, %d thread(s)", spec.name, spec.precision, spec.backend, spec.device, spec.threads)
-    most = options.max_visitors or places(generator_ms(next(iter(runners.values()))), os.cpu_count() or 1)
+    opened = [
+        chosen(options.bundle, model, options.backend, options.precision) for model in options.model or ("live",)
+    ]
+    styles = open_styles(opened)
+    first = [next(iter(runners.values())) for runners in styles.values()]
+    for spec in (runner.spec for runner in first):
+        log.info("%s: %s by %s on %s, %d thread(s)", spec.name, spec.precision, spec.backend, spec.device, spec.threads)
+    most = options.max_visitors or places(max(map(generator_ms, first)), os.cpu_count() or 1)
+    groups = {style: list(runners) for style, runners in styles.items()}  # of each
     about = {
         "version": __version__,
-        "model": spec.name,
-        "groups": list(runners),
+        "model": first[0].spec.name,
+        "groups": next(iter(groups.values())),
+        "styles": groups,
         "max_faces": options.max_faces,
         "defaults": defaults_of(Settings()),
     }
 
     async def run() -> None:
-        how = (options.max_faces, opened.faces, options.detector, options.crop, rules)
-        make = pipeline_maker(runners, *how)
-        visitors = Visitors(make, Settings(), list(runners), transport, most)
+        make = process_maker(styles, options.max_faces, opened[0].faces, options.detector, options.crop, rules)
+        visitors = Visitors(make, Settings(), groups, transport, most)
         await visitors.prepare()
         app = server.application(visitors, about, names)
         await server.serve(app, sockets, tls, lambda: _announce(options, sockets, secure=tls is not None))

@@ -30,7 +30,7 @@ TROUBLE = "A frame could not be drawn, so the last good one stays. Should this g
 
 
 class Process(Protocol):
-    """What turns a frame into a cartoon: `streamer.pipeline.Pipeline`."""
+    """What turns a frame into a cartoon: `streamer.styles.Styles`, or one `streamer.pipeline.Pipeline`."""
 
     def __call__(self, frame: np.ndarray, t: float, settings: Any) -> Any:
         """`frame` (H, W, 3) uint8 RGB at `t` seconds -> a result with `frame`, `faces`, `tracks` and `stages_ms`."""

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from faces.groups import RULES, Rule
 from faces.looks import Looker
 from faces.matte import Matte
 from faces.public_crop import LIVETOON
+from faces.track import Finders
+from livetoon.errors import UsageError
 from streamer.media import Process
-from streamer.pipeline import Pipeline
+from streamer.pipeline import Pipeline, Settings
+from streamer.styles import Styles
 
 log = logging.getLogger("livetoon.server")
 
@@ -58,6 +61,19 @@ def open_runners(model: str | os.PathLike, backend: str = "auto", precision: str
     return {group: open_runner(folder, group, backend, precision) for group in groups}
 
 
+def open_styles(opened: Sequence[Chosen]) -> dict[str, dict[str, Runner]]:
+    """Name of the model -> its runners by group, in the same order. UsageError for two models of one name, and what
+    `open_runners` raises."""
+    styles: dict[str, dict[str, Runner]] = {}
+    for each in opened:
+        runners = open_runners(each.model, each.backend, each.precision)
+        name = next(iter(runners.values())).spec.name
+        if name in styles:
+            raise UsageError(f"--model {each.model}: a style is called {name} already; rename one of them")
+        styles[name] = runners
+    return styles
+
+
 def pipeline_of(
     runners: Mapping[str, Runner],
     max_faces: int,
@@ -71,22 +87,40 @@ def pipeline_of(
     faces: where its face models lie; detector: its wide search, as `finders.opened` takes it; crop, rules: as
     `Pipeline` takes them.
     """
+    return _pipeline(runners, max_faces, _networks(detector, faces), crop, rules)
+
+
+def _networks(detector: str, faces: Path) -> tuple[Finders, Looker, Matte]:
+    return finders.opened(detector, faces), Looker(faces), Matte(faces)
+
+
+def _pipeline(
+    runners: Mapping[str, Runner],
+    max_faces: int,
+    networks: tuple[Finders, Looker, Matte],
+    crop: str = LIVETOON,
+    rules: Mapping[str, Rule] = RULES,
+) -> Pipeline:
     spec = next(iter(runners.values())).spec
     white = not spec.alpha and spec.network in ON_WHITE
-    networks = finders.opened(detector, faces), Looker(faces)
-    return Pipeline(runners, list(runners), max_faces, *networks, spec.size, Matte(faces), white, crop, rules)
+    found, looker, matte = networks
+    return Pipeline(runners, list(runners), max_faces, found, looker, spec.size, matte, white, crop, rules)
 
 
-def pipeline_maker(runners: Mapping[str, Runner], *how: Any) -> Callable[[], Process]:
-    """Makes one pipeline per visitor, as `pipeline_of` does of the same arguments; the pipelines share the runners."""
+def process_maker(
+    styles: Mapping[str, Mapping[str, Runner]], max_faces: int, faces: Path, detector: str, *how: Any
+) -> Callable[[], Process]:
+    """Makes what draws one visitor: a pipeline for each of `styles`, as `pipeline_of` does of the same arguments. All
+    share the runners, and those of one visitor its face networks."""
 
     def make() -> Process:
-        pipeline = pipeline_of(runners, *how)
+        networks = _networks(detector, faces)
+        process = Styles({name: _pipeline(runners, max_faces, networks, *how) for name, runners in styles.items()})
         # The search compiles itself for lying and for upright frames: 0.3 s each that nobody should wait for.
         for shape in ((480, 640, 3), (640, 480, 3)):
-            pipeline.process(np.zeros(shape, np.uint8), 0.0)
-        pipeline.reset()
-        return pipeline
+            process(np.zeros(shape, np.uint8), 0.0, Settings())
+        process.reset()
+        return process
 
     return make
 

@@ -38,7 +38,7 @@ class Settings:
     group: "auto" or a group's name; strength in [0, 1]: 0 shows the camera, 1 the cartoon; tone in [0, 1]: share of
     the person's own skin and hair colour; background: behind the people, "camera", "plain" (of the colour
     background_colour, "#rrggbb") or "blur"; faces: {track: group or "auto"}, for single faces instead of `group`, keys
-    may be texts as JSON has them. UsageError for anything else.
+    may be texts as JSON has them; style: one of `streamer.styles`, "" for the first. UsageError for anything else.
 
     >>> Settings(group="kids", strength=0.5).tone
     0.7
@@ -50,10 +50,13 @@ class Settings:
     background: str = CAMERA
     background_colour: str = COLOUR
     faces: Mapping[int, str] = field(default_factory=dict)
+    style: str = ""
 
     def __post_init__(self):
         if not isinstance(self.group, str) or not self.group:
             raise UsageError(f"group must be a group's name or {AUTO!r}, got {self.group!r}")
+        if not isinstance(self.style, str):
+            raise UsageError(f"style must be the name of a style, got {self.style!r}")
         for name in ("strength", "tone"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

@@ -16,7 +16,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -65,12 +65,12 @@ class Session:
         self,
         process: Process,
         settings: Any,
-        groups: Sequence[str],
+        styles: Mapping[str, Sequence[str]],
         transport: Transport,
         on_closed: Callable[["Session"], None],
     ) -> None:
         self._settings = settings
-        self._groups = ("auto", *groups)
+        self._styles = styles
         self._transport = transport
         self._on_closed = on_closed
         self.process = process
@@ -151,9 +151,7 @@ class Session:
             self._send({"type": "pong", "page": message.get("page"), "server": self._track.milliseconds()})
         elif kind == "settings":
             settings = changed(self._settings, message)
-            for group in (settings.group, *settings.faces.values()):
-                if group not in self._groups:
-                    raise UsageError(f"There is no group {group[:40]!r}; there are {', '.join(self._groups)}.")
+            check_choice(settings, self._styles)
             self._settings = settings
             self._track.set(settings)
         else:
@@ -228,6 +226,17 @@ def check_offer(sdp: str) -> None:
     video = next(section for section in sections if section[0].startswith("video"))
     if {"a=recvonly", "a=sendonly", "a=inactive"} & {line.strip() for line in video}:
         raise CameraError("The offer's video must be sent and received: choose a camera and start again.")
+
+
+def check_choice(settings: Any, styles: Mapping[str, Sequence[str]]) -> None:
+    """UsageError for a style that is not open, or a group that it lacks."""
+    style = settings.style or next(iter(styles))
+    if style not in styles:
+        raise UsageError(f"There is no style {style[:40]!r}; there are {', '.join(styles)}.")
+    groups = ("auto", *styles[style])
+    for group in (settings.group, *settings.faces.values()):
+        if group not in groups:
+            raise UsageError(f"There is no group {group[:40]!r}; there are {', '.join(groups)}.")
 
 
 def changed(settings: Any, fields: dict[str, Any]) -> Any:

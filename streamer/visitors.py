@@ -5,7 +5,7 @@ Making a pipeline takes more than a second, so one is made in advance and one th
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from livetoon.errors import CameraError
@@ -23,20 +23,20 @@ class Visitors:
     """The open sessions, at most `most` at a time.
 
     `make_process` makes the `process` of one visitor; it computes, so it runs in a thread. `settings` is what a visitor
-    begins with, `groups` what it may choose.
+    begins with; `styles` what it may choose, the groups of each, the first one to begin with.
     """
 
     def __init__(
         self,
         make_process: Callable[[], Process],
         settings: Any,
-        groups: Sequence[str],
+        styles: Mapping[str, Sequence[str]],
         transport: Transport,
         most: int,
     ) -> None:
         self._make_process = make_process
         self._settings = settings
-        self._groups = groups
+        self._styles = styles
         self._transport = transport
         self._most = most
         self._open: set[Session] = set()
@@ -56,7 +56,7 @@ class Visitors:
         self._taken += 1
         try:
             process = await self._process()
-            session = Session(process, self._settings, self._groups, self._transport, self._leave)
+            session = Session(process, self._settings, self._styles, self._transport, self._leave)
         except BaseException:
             self._taken -= 1
             raise

@@ -23,7 +23,7 @@ const STATUS = {
   idle: "Ready", starting: "Starting", running: "Live", waiting: "Waiting", failed: "Stopped",
 };
 
-let about = { groups: [], max_faces: 4, defaults: {} };
+let about = { styles: {}, max_faces: 4, defaults: {} }; // styles: the groups of each
 const people = new People(byId("people").firstElementChild, sendSettings);
 let stream = null;
 let connection = null;
@@ -236,30 +236,47 @@ function watchCartoon(stale) {
 
 /* Controls */
 
+const checked = (name) => document.querySelector(`input[name=${name}]:checked`)?.value;
+
 function sendSettings() {
-  const group = document.querySelector("input[name=group]:checked")?.value ?? "auto";
+  const style = checked("style") ?? "";
+  const group = checked("group") ?? "auto";
   const strength = Number(byId("strength").value);
   const tone = Number(byId("tone").value);
-  const background = document.querySelector("input[name=background]:checked")?.value ?? "camera";
+  const background = checked("background") ?? "camera";
   const colour = byId("background-colour").value;
   byId("background-colour-field").hidden = background !== "plain";
   byId("strength-value").textContent = `${Math.round(strength * 100)} %`;
   byId("tone-value").textContent = `${Math.round(tone * 100)} %`;
   const faces = people.choices;
-  connection?.send({ type: "settings", group, strength, tone, background, background_colour: colour, faces });
+  connection?.send({ type: "settings", style, group, strength, tone, background, background_colour: colour, faces });
 }
 
-function fillGroups() {
-  people.groups = about.groups;
-  byId("one-face").hidden = about.groups.length < 2;
-  byId("group-chips").replaceChildren(...["auto", ...about.groups].map((group) => {
+function chips(name, values, chosen) {
+  byId(`${name}-chips`).replaceChildren(...values.map((value) => {
     const label = document.createElement("label");
     const input = Object.assign(document.createElement("input"),
-      { type: "radio", name: "group", value: group, checked: group === about.defaults.group });
-    const text = Object.assign(document.createElement("span"), { textContent: spoken(group) });
+      { type: "radio", name, value, checked: value === chosen });
+    const text = Object.assign(document.createElement("span"), { textContent: spoken(value) });
     label.append(input, text);
     return label;
   }));
+}
+
+function fillStyles() {
+  const styles = Object.keys(about.styles);
+  byId("styles").hidden = styles.length < 2;
+  chips("style", styles, styles[0]);
+  fillGroups(about.defaults.group);
+}
+
+/** The groups of the chosen style; each style follows the faces anew, so nothing chosen for one of them is kept. */
+function fillGroups(wanted) {
+  const groups = about.styles[checked("style")] ?? [];
+  people.clear();
+  people.groups = groups;
+  byId("one-face").hidden = groups.length < 2;
+  chips("group", ["auto", ...groups], groups.includes(wanted) ? wanted : "auto");
 }
 
 function snapshot() {
@@ -297,6 +314,10 @@ byId("stop").addEventListener("click", stop);
 byId("snapshot").addEventListener("click", snapshot);
 byId("fullscreen").addEventListener("click", toggleFullscreen);
 byId("settings").addEventListener("submit", (event) => event.preventDefault());
+byId("styles").addEventListener("change", () => {
+  fillGroups(checked("group"));
+  sendSettings();
+});
 byId("groups").addEventListener("change", sendSettings);
 byId("backgrounds").addEventListener("input", sendSettings);
 byId("strength").addEventListener("input", sendSettings);
@@ -322,7 +343,7 @@ fetch("about").then((response) => response.json()).then((answer) => { about = an
   byId("background-colour").value = about.defaults.background_colour ?? "#c3d2d6";
   for (const input of document.querySelectorAll("input[name=background]"))
     input.checked = input.value === (about.defaults.background ?? "camera");
-  fillGroups();
+  fillStyles();
   sendSettings();
   fillCameras();
 });

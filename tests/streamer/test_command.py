@@ -1,6 +1,7 @@
 """The commands `livetoon` and `python -m streamer`: options, models that cannot be used, ports, a clean end."""
 
 import asyncio
+import json
 import shutil
 import signal
 import socket
@@ -107,9 +108,35 @@ def test_it_serves_the_page_and_ends_cleanly(model, name):
             return about, await asyncio.wait_for(served.process.wait(), 10)
 
     about, code = asyncio.run(scene())
-    assert about["groups"] == list(manifest.read(manifest.find(model)).groups)
+    described = manifest.read(manifest.find(model))
+    assert about["styles"] == {described.name: list(described.groups)}
+    assert (about["model"], about["groups"]) == (described.name, list(described.groups))
     assert {"group", "strength", "tone", "background", "background_colour"} <= set(about["defaults"])
     assert code == 0
+
+
+def test_several_models_are_styles_and_two_of_one_name_are_refused(model, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(manifest.find(model), folder)
+    done = run("--model", model, "--model", str(folder), "--port", "0")
+    name = manifest.read(folder).name
+    assert done.returncode == 2
+    assert last_line(done.stderr) == (
+        f"livetoon: --model {folder}: a style is called {name} already; rename one of them"
+    )
+    described = json.loads((folder / manifest.NAME).read_text())
+    (folder / manifest.NAME).write_text(json.dumps(described | {"name": "other"}))
+
+    async def scene():
+        async with (
+            server("--model", model, "--model", str(folder)) as served,
+            aiohttp.ClientSession() as session,
+            session.get(f"{served.address}/about") as response,
+        ):
+            return await response.json()
+
+    about = asyncio.run(scene())
+    assert list(about["styles"]) == [name, "other"] and about["model"] == name
 
 
 def test_a_machine_carries_at_least_one_visitor_and_more_when_it_is_quick():

@@ -165,10 +165,11 @@ def test_a_face_comes_back_as_the_cartoon_that_the_pipeline_draws(loop, served, 
 
 
 @contextlib.asynccontextmanager
-async def serving(process) -> AsyncIterator[str]:
+async def serving(process, styles=None) -> AsyncIterator[str]:
     """The address of a server in this process whose visitors get `process` for a pipeline."""
-    about = {"groups": [], "max_faces": 4, "defaults": {"group": "auto"}}
-    visitors = Visitors(lambda: process, Settings(), [], Transport(), 1)
+    styles = styles or {"inverting": []}
+    about = {"styles": styles, "max_faces": 4, "defaults": {"group": "auto"}}
+    visitors = Visitors(lambda: process, Settings(), styles, Transport(), 1)
     runner = web.AppRunner(application(visitors, about, frozenset({"localhost"})))
     await runner.setup()
     site = web.TCPSite(runner, "localhost", 0)
@@ -196,6 +197,50 @@ def test_a_camera_of_which_nothing_can_be_drawn_is_explained_and_stays_hidden(lo
     said, state, seen = within(loop, scene())
     assert said == "The graphics card is gone: start livetoon again."
     assert state == "starting" and len(seen.decoded) == 0
+
+
+def test_the_style_changes_without_connecting_anew(loop, clip, screenshots):
+    """Each style has its own groups; the one that is chosen comes with the next frames of the same connection."""
+    colours = {"": (0, 200, 0), "ink": (0, 200, 0), "webtoon": (200, 0, 0)}
+    styles, groups = {"ink": ["young-women", "kids"], "webtoon": ["grown-ups"]}, []
+
+    def plain(frame: np.ndarray, t: float, settings: Settings) -> Result:
+        groups.append((settings.style, settings.group))
+        return Result(np.full_like(frame, colours[settings.style]), (), {}, {})
+
+    plain.reset = lambda: None
+    chips = "[...document.querySelectorAll('#group-chips input')].map((chip) => chip.value)"
+
+    async def colour(page: Page) -> np.ndarray:
+        picture = np.frombuffer(base64.b64decode(await page.run(GRAB)), np.uint8)
+        return cv2.imdecode(picture, cv2.IMREAD_COLOR)[..., ::-1].mean(axis=(0, 1))
+
+    async def scene():
+        async with serving(plain, styles) as address, Chromium(clip()) as chromium:
+            page = await chromium.open(address, script(1, 640, 480))
+            await page.look(1280, 900)
+            await start(page)
+            await page.run("window.ended = 0; document.getElementById('cartoon').onemptied = () => { window.ended++; }")
+            seen = [await page.run(chips)]
+            await page.click("#group-chips label:last-child")
+            for style, channel in (("webtoon", 0), ("ink", 1)):
+                await page.click(f"#style-chips label:has([value={style}])")
+                for _ in range(200):
+                    if (await colour(page)).argmax() == channel and (await colour(page))[channel] > 100:
+                        break
+                    await asyncio.sleep(0.05)
+                else:
+                    raise AssertionError(f"{style} never came")
+                seen.append(await page.run(chips))
+                await page.screenshot(screenshots / f"style-{style}.png")
+            return seen, await page.run("window.ended"), await page.run("document.body.dataset.state")
+
+    seen, ended, state = within(loop, scene())
+    assert seen == [["auto", "young-women", "kids"], ["auto", "grown-ups"], ["auto", "young-women", "kids"]]
+    assert ended == 0 and state == "running"
+    assert {("ink", "kids"), ("webtoon", "auto"), ("ink", "auto")} <= set(groups) <= {
+        ("", "auto"), ("ink", "auto"), ("ink", "kids"), ("webtoon", "auto"),
+    }  # fmt: skip
 
 
 def test_the_measure_finds_raw_faces_where_there_are_some(loop, clip):

@@ -21,6 +21,7 @@ from faces.track import FADE_S, KEEP_S, Finders
 from livetoon.errors import DataError, EngineError, UsageError
 from streamer.opening import pipeline_of
 from streamer.pipeline import STAGES, Pipeline, Settings
+from streamer.styles import Styles
 
 GROUPS = ("young-women", "young-men", "kids", "elderly")
 COLOURS = {"young-women": (0, 255, 0), "young-men": (0, 0, 255), "kids": (255, 255, 0), "elderly": (255, 0, 255)}
@@ -346,6 +347,44 @@ def test_a_face_is_framed_as_public_checkpoints_want_it(networks):
     assert 0.3 < np.hypot(dx, dy) < 15  # near each other, and not the same
     with pytest.raises(UsageError, match="crop 'head': choose one of livetoon, photo2cartoon"):
         Pipeline(lambda group: painter, GROUPS, crop="head", **networks)
+
+
+@pytest.fixture
+def styles(networks):
+    """Two styles that share their networks: one with all groups, one with one."""
+    ink = Pipeline({group: Painter(COLOURS[group]) for group in GROUPS}, GROUPS, **networks)
+    red = Pipeline({"everyone": Painter((255, 0, 0))}, ["everyone"], **networks)
+    return Styles({"ink": ink, "red": red})
+
+
+def test_a_style_draws_from_its_first_frame_on_and_back(styles):
+    place = (320, 200, 1.5)
+    frame = scene(place)
+    region = face_region(*place, frame.shape)
+    for index, (style, group, colour) in enumerate([
+        ("", "kids", COLOURS["kids"]), ("ink", "kids", COLOURS["kids"]), ("red", "auto", (255, 0, 0)),
+        ("red", "everyone", (255, 0, 0)), ("ink", "elderly", COLOURS["elderly"]),
+    ]):  # fmt: skip
+        result = styles(frame, index / FPS, Settings(style=style, group=group, tone=0.0))
+        assert (result.frame[region] == colour).all(axis=1).mean() > 0.999, (style, group)
+
+
+def test_a_style_comes_back_without_whom_it_knew(styles):
+    """Another person sits there when the style is chosen again: nothing of the first one is left over."""
+    first, other = scene((320, 200, 1.5)), scene((160, 300, 1.2))
+    styles(first, 0.0, Settings(style="ink"))
+    styles(other, 0.04, Settings(style="red"))
+    result = styles(other, 0.08, Settings(style="ink"))
+    assert len(result.faces) == 1 and result.faces[0].box[0] < 200
+    styles.reset()
+    assert not styles(np.zeros_like(first), 0.12, Settings(style="red")).faces
+
+
+def test_a_style_that_is_not_open_is_named(styles):
+    with pytest.raises(UsageError, match="style 'oil' is not open; there are ink, red"):
+        styles(scene(), 0.0, Settings(style="oil"))
+    with pytest.raises(UsageError, match="style must be the name"):
+        Settings(style=3)
 
 
 @pytest.mark.parametrize(("groups", "max_faces"), [((), 4), (("a", "a"), 4), (("a",), 0)])

@@ -16,14 +16,14 @@ from streamer.session import Transport
 from streamer.visitors import Visitors
 from tests.streamer.visiting import Inverting, Settings, Visitor
 
-ABOUT = {"groups": ["young-women", "kids"], "max_faces": 4, "defaults": {"group": "auto"}}
+ABOUT = {"styles": {"ink": ["young-women", "kids"]}, "max_faces": 4, "defaults": {"group": "auto"}}
 
 
 def asked(scene, most: int = 1):
     """What `scene(client)` returns against a server with `most` places."""
 
     async def run():
-        visitors = Visitors(Inverting, Settings(), ABOUT["groups"], Transport(), most)
+        visitors = Visitors(Inverting, Settings(), ABOUT["styles"], Transport(), most)
         app = server.application(visitors, ABOUT, frozenset({"localhost"}))
         async with TestClient(TestServer(app, host="localhost")) as client:
             try:
@@ -194,7 +194,7 @@ def test_what_breaks_inside_the_server_is_a_sentence_for_the_page():
         raise ModelError("faces/models/face_landmark.tflite: is not the file that was shipped")
 
     async def ask():
-        visitors = Visitors(fails, Settings(), [], Transport(), 1)
+        visitors = Visitors(fails, Settings(), {"ink": []}, Transport(), 1)
         app = server.application(visitors, ABOUT, frozenset({"localhost"}))
         async with TestClient(TestServer(app)) as client:
             visitor = Visitor()
@@ -224,7 +224,7 @@ def test_a_self_signed_certificate_serves_https():
     names = frozenset({"localhost"})
 
     async def scene():
-        app = server.application(Visitors(Inverting, Settings(), [], Transport(), 1), ABOUT, names)
+        app = server.application(Visitors(Inverting, Settings(), {"ink": []}, Transport(), 1), ABOUT, names)
         made = TestServer(app, host="localhost", scheme="https")
         await made.start_server(ssl=tls.self_signed(names))
         trusting = ssl.create_default_context()

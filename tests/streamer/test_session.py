@@ -23,7 +23,7 @@ def run(coroutine):
 
 
 def house(most: int = 1, process: Inverting | None = None, codec: str = "h264") -> Visitors:
-    return Visitors(lambda: process or Inverting(), Settings(), GROUPS, Transport(codec), most)
+    return Visitors(lambda: process or Inverting(), Settings(), {"ink": GROUPS}, Transport(codec), most)
 
 
 async def come_in(visitors: Visitors, camera: GreyCamera | None = None) -> Visitor:
@@ -114,6 +114,34 @@ def test_the_codec_that_was_chosen_is_used(codec):
     first = video.split("\r\n")[0].split(" ")[3]
     assert f"a=rtpmap:{first} {codec.upper()}/90000" in video
     assert f"a=fmtp:{first} " in video and "x-google-start-bitrate=2000" in video
+
+
+def test_a_style_is_chosen_with_groups_of_its_own():
+    styles = {"ink": GROUPS, "webtoon": ["grown-ups"]}
+
+    async def scene():
+        work = Inverting()
+        visitors = Visitors(lambda: work, Settings(), styles, Transport(), 1)
+        visitor = await come_in(visitors)
+
+        async def said(**fields) -> str:
+            visitor.channel.send(json.dumps({"type": "settings", **fields}))
+            return (await message(visitor, "refused"))["sentence"]
+
+        refused = [await said(style="oil"), await said(group="grown-ups"), await said(style="webtoon", group="kids")]
+        visitor.channel.send(json.dumps({"type": "settings", "style": "webtoon", "group": "grown-ups"}))
+        await until(lambda: work.settings and work.settings[-1] == Settings(style="webtoon", group="grown-ups"))
+        refused.append(await said(group="kids"))
+        await visitor.close()
+        await until(lambda: visitors._taken == 0)
+        return refused
+
+    assert run(scene()) == [
+        "There is no style 'oil'; there are ink, webtoon.",
+        "There is no group 'grown-ups'; there are auto, young-women, kids.",
+        "There is no group 'kids'; there are auto, grown-ups.",
+        "There is no group 'kids'; there are auto, grown-ups.",
+    ]
 
 
 def test_settings_are_obeyed_and_wrong_ones_refused_in_a_sentence():
@@ -246,7 +274,7 @@ def test_a_pipeline_is_given_to_the_next_visitor_and_has_forgotten_the_last():
         return made[-1]
 
     async def scene():
-        visitors = Visitors(make, Settings(), GROUPS, Transport(), 1)
+        visitors = Visitors(make, Settings(), {"ink": GROUPS}, Transport(), 1)
         await visitors.prepare()
         for number in range(3):
             visitor = await come_in(visitors)
@@ -264,7 +292,7 @@ def test_a_pipeline_that_cannot_be_made_takes_no_place():
         raise CameraError("no more memory")
 
     async def scene():
-        visitors = Visitors(fails, Settings(), GROUPS, Transport(), 1)
+        visitors = Visitors(fails, Settings(), {"ink": GROUPS}, Transport(), 1)
         visitor = Visitor()
         offer = await visitor.offer()
         for _ in range(2):

@@ -26,6 +26,7 @@ class Settings:
     strength: float = 1.0
     tone: float = 0.0
     faces: dict = field(default_factory=dict)
+    style: str = ""
 
     def __post_init__(self):
         if not 0 <= self.strength <= 1:
