@@ -33,12 +33,19 @@ class Search:
     def __init__(self, finish: Callable[[], list[Detection]]):
         self._finish = finish
         self._found: list[Detection] | None = None
+        self._ended = False
 
     def found(self) -> list[Detection]:
         """The faces, best first; waits for them the first time."""
+        self._ended = True
         if self._found is None:
             self._found = self._finish()
         return self._found
+
+    def end(self) -> None:
+        """Wait for the networks if nobody did; a search that has failed stands in the way of no other."""
+        if not self._ended:
+            self.found()
 
 
 class Detector:
@@ -54,7 +61,7 @@ class Detector:
     def start(self, frame: np.ndarray) -> Search:
         """Begin to search `frame`, which may be changed afterwards. A search before it is finished first."""
         if self._last:
-            self._last.found()
+            self._last.end()
         self._last = Search(self._begin(frame))
         return self._last
 

@@ -50,12 +50,15 @@ def evaluate(table: Path, images: Path | None = None, only_held: bool = False, n
     if only_held:
         names = held_out([person.file for person in people])
         people = [person for person in people if person.file in names]
-    judged = look_at(people, Looker(file=network))
-    if not any(each.truth or each.person.glasses is not None for each in judged):
+    if not any(truth_of(person) or person.glasses is not None for person in people):
         raise DataError(
             f"{table}: no row of kids, elderly, or young with a sex; expected file, sex and group (or age), or glasses"
         )
-    return {"table": table.name, **figures(judged)}
+    if missing := [person.path for person in people if not person.path.is_file()]:
+        raise DataError(
+            f"{missing[0]}: no such file, as {len(missing)} of {len(people)} pictures; --images DIR says where they lie"
+        )
+    return {"table": table.name, **figures(look_at(people, Looker(file=network)))}
 
 
 def look_at(people: Sequence[Person], looker: Looker) -> list[Judged]:
@@ -138,7 +141,9 @@ def _apart(judged: Sequence[Judged]) -> dict:
     """Sex (from 4 years on), age and glasses, each on the faces that were found and whose row says it."""
     seen = [each for each in judged if each.look is not None]
     said: dict[str, float] = {}
-    sexed = [each for each in seen if each.person.female is not None and (each.person.age or 99) >= 4]
+    sexed = [
+        each for each in seen if each.person.female is not None and (each.person.age is None or each.person.age >= 4)
+    ]
     if sexed:
         hits = [(each.look.female > 0.5) == each.person.female for each in sexed]
         said["sex_accuracy"] = round(float(np.mean(hits)), 4)

@@ -8,7 +8,7 @@ import numpy as np
 
 from faces import weights
 from faces.align import CROP
-from faces.nets import open_net
+from faces.nets import open_brought, open_net
 
 FILE = "age_sex.onnx"
 SIDE = 96  # px, input of the network
@@ -44,7 +44,8 @@ class Looker:
 
     def __init__(self, models: Path = weights.FOLDER, file: Path | None = None):
         """file: another network than the shipped one, whose hash is not checked."""
-        self._net = open_net(file or weights.path(FILE, models))
+        outputs = ("female", "ages", "glasses")
+        self._net = open_brought(file, (1, 3, SIDE, SIDE), outputs) if file else open_net(weights.path(FILE, models))
 
     def __call__(self, crop: np.ndarray) -> Look:
         """crop: (S, S, 3) uint8 RGB, aligned, S = 256 or another size -> what one look says."""

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from faces import weights
-from faces.nets import open_net
+from faces.nets import open_brought, open_net
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
 from livetoon.files import replacing
@@ -45,7 +45,7 @@ class Matte:
 
     def __init__(self, models: Path = weights.FOLDER, file: Path | None = None):
         """file: another network than the shipped one, whose hash is not checked."""
-        self._net = open_net(file or weights.path(FILE, models))
+        self._net = open_brought(file, (1, 3, SIDE, SIDE), ["alpha"]) if file else open_net(weights.path(FILE, models))
 
     def __call__(self, picture: np.ndarray, steady: "Steady | None" = None, t: float = 0.0) -> np.ndarray:
         """picture: (H, W, 3) uint8 RGB -> (H, W) uint8, 255 = person.
@@ -178,6 +178,8 @@ def _run(options) -> None:
                 raise
             print(error, file=sys.stderr)
             failures += 1
+    if failures == len(jobs):
+        raise DataError(f"none of {failures} pictures could be read; what to do stands above")
     if failures:
         raise DataError(f"{failures} of {len(jobs)} pictures could not be read; the others are in {options.target}")
 

@@ -4,6 +4,7 @@ A face network takes 1 to 8 ms: waking a second thread costs more than it gives,
 and the browser want the other core.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,13 @@ from livetoon.inference import openvino_core
 
 class Net(Protocol):
     """x: float32, or uint8 with `Levels`, in the layout of the file -> every output by name, float32, valid until the
-    next start."""
+    next start.
+
+    takes: shape of its first input, 0 where any size does; gives: names of its outputs.
+    """
+
+    takes: tuple[int, ...]
+    gives: tuple[str, ...]
 
     def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]: ...
 
@@ -50,6 +57,27 @@ def open_net(path: Path, shape: tuple[int, ...] | None = None, levels: Levels | 
     return OpenVinoNet(path, shape, levels)
 
 
+def open_brought(path: Path, shape: tuple[int, ...], outputs: Sequence[str]) -> Net:
+    """Open a .onnx file that the user names, which must take `shape` and give `outputs`.
+
+    Raises what `open_net` raises, and ModelError for a file that is missing or holds another kind of network.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; name the ONNX file of a network")
+    net = open_net(path)
+    fits = len(net.takes) == len(shape) and all(one in (0, other) for one, other in zip(net.takes, shape, strict=True))
+    if not fits or not set(outputs) <= set(net.gives):
+        raise ModelError(
+            f"{path} is another kind of network: it takes {_said(net.takes)} and gives {', '.join(net.gives)}; "
+            f"expected one that takes {_said(shape)} and gives {', '.join(outputs)}"
+        )
+    return net
+
+
+def _said(shape: Sequence[int]) -> str:
+    return "x".join(str(side or "any") for side in shape)
+
+
 class OpenVinoNet:
     """One compiled network with one request of its own: not to be called from two threads at once."""
 
@@ -64,7 +92,8 @@ class OpenVinoNet:
         except RuntimeError as error:
             raise ModelError(f"{path} cannot be read as a network; copy that file again") from error
         # Asked before compiling, which may give an output a second name and put it first.
-        names = [output.any_name for output in model.outputs]
+        self.gives = names = tuple(output.any_name for output in model.outputs)
+        self.takes = tuple(side.get_length() if side.is_static else 0 for side in model.inputs[0].partial_shape)
         compiled = core.compile_model(
             model,
             "CPU",
@@ -125,7 +154,8 @@ class OnnxRuntimeNet:
         except Exception as error:  # onnxruntime's errors share no public base class
             raise ModelError(f"{path} cannot be read as a network; copy that file again") from error
         self._input = self._session.get_inputs()[0].name
-        self._names = [output.name for output in self._session.get_outputs()]
+        self.gives = tuple(output.name for output in self._session.get_outputs())
+        self.takes = tuple(side if isinstance(side, int) else 0 for side in self._session.get_inputs()[0].shape)
         self._levels = levels
 
     def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -135,7 +165,7 @@ class OnnxRuntimeNet:
     def start(self, x: np.ndarray) -> None:
         if self._levels:
             x = (x.astype(np.float32) - np.float32(self._levels.zero)) / np.float32(self._levels.span)
-        self._found = dict(zip(self._names, self._session.run(None, {self._input: x}), strict=True))
+        self._found = dict(zip(self.gives, self._session.run(None, {self._input: x}), strict=True))
 
     def result(self) -> dict[str, np.ndarray]:
         return self._found

@@ -1,5 +1,8 @@
 """The one place where still pictures of people are decoded: any common file -> upright 8-bit RGB on white."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -38,7 +41,7 @@ def read(path: Path, size: int | None = None) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _without_alarm(), Image.open(path, formats=FORMATS) as image:
             if min(image.size) < SMALLEST:
                 raise DataError(f"only {image.width}x{image.height} px; take it out of the folder")
             image.load()
@@ -60,6 +63,14 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
         return picture
     shrinks = max(picture.shape[:2]) > size
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+@contextmanager
+def _without_alarm() -> Iterator[None]:
+    """Pillow warns of a bomb from 89 megapixels on, which cameras have, and refuses twice as many."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _upright(image: Image.Image) -> Image.Image:

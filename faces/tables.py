@@ -33,9 +33,7 @@ def read_table(table: Path, numbers: Sequence[str]) -> list[dict]:
         for name in columns:
             if row[name] is None:
                 raise DataError(f"{place}: {name} is missing")
-        rows.append(
-            row | {name: _number(row, name, place) for name in numbers} | {"age": int(_number(row, "age", place))}
-        )
+        rows.append(row | {name: _number(row, name, place) for name in numbers} | {"age": _age(row, place)})
     return rows
 
 
@@ -68,6 +66,13 @@ def _number(row: dict, name: str, place: str) -> float:
     if not math.isfinite(value):
         raise DataError(f"{place}: {name} is {row[name]!r}, expected a number")
     return value
+
+
+def _age(row: dict, place: str) -> int:
+    """In years; a table that writes -1 for an age that nobody knows would make kids of them."""
+    if (age := int(_number(row, "age", place))) < 0:
+        raise DataError(f"{place}: age is {row['age']!r}, expected years from 0 on; leave it empty where it is unknown")
+    return age
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def read_people(table: Path, images: Path | None = None) -> list[Person]:
             Person(
                 row["file"],
                 folder / row["file"],
-                int(_number(row, "age", place)) if row.get("age") else None,
+                _age(row, place) if row.get("age") else None,
                 sex == "F" if sex else None,
                 _number(row, "glasses", place) > 0 if glasses else None,
                 row.get("group") or None,

@@ -84,12 +84,12 @@ class Track:
     def scale(self, scale: np.ndarray) -> None:
         """The same picture comes in another size; scale: (2,) float32, new px per old px."""
         self.box = self.box * np.tile(scale, 2)
+        self.points = self.points * scale
         self.filter.reset()
         self.course = None
         if self.mesh is not None:
             points = self.mesh.points * np.append(scale, scale.mean())
             self.mesh = Mesh(points.astype(np.float32), self.mesh.presence, self.mesh.blur)
-            self.points = self.points * scale
 
     def drift(self, t: float) -> np.ndarray:
         """(2,) px: how far the face has moved since it was last seen, at its last speed, which dies away."""

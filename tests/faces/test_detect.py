@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faces.detect import BlazeFace, overlap
+from faces.detect import BlazeFace, Detector, overlap
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,21 @@ def test_overlap_of_boxes():
 
 def test_a_blurred_face_is_still_found(finders, scene):
     assert finders.wide(cv2.GaussianBlur(scene((320, 200, 1.5, 0)), (0, 0), 4))
+
+
+def test_a_search_that_failed_stands_in_the_way_of_no_other():
+    class Failing(Detector):
+        """One whose first search fails, as a library of the user's may."""
+
+        fails = True
+
+        def _begin(self, frame):
+            fails, self.fails = self.fails, False
+            return (lambda: 1 / 0) if fails else list
+
+    detector, frame = Failing(), np.zeros((48, 64, 3), np.uint8)
+    first = detector.start(frame)
+    for _ in range(2):  # what was not searched is never an empty frame
+        with pytest.raises(ZeroDivisionError):
+            first.found()
+    assert detector(frame) == []

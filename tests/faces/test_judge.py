@@ -69,6 +69,12 @@ def test_figures_of_known_looks():
     assert "balanced accuracy 75.0 %" in text and "(middle)" in text and "Asian" in text
 
 
+def test_a_baby_of_no_year_is_too_young_for_its_sex_to_be_judged():
+    rows = [Judged(person("kids", "F", age), "kids", look(age, 0.1)) for age in (0, 3)]
+    assert "sex_accuracy" not in figures(rows)
+    assert figures([*rows, Judged(person("kids", "F", 4), "kids", look(4, 0.9))])["sex_accuracy"] == 1
+
+
 def test_glasses_are_judged_where_both_kinds_are_known():
     rows = [
         Judged(person(glasses=True), None, look(30, 0.5, 0.9)),
@@ -109,6 +115,14 @@ def test_the_command_prints_and_writes_the_figures(photos, capsys):
     assert said["per_group"]["young-women"]["pictures"] == 1
     assert sum(said["others"]["middle"].values()) == 1
     assert "balanced accuracy" in printed and "no face" in printed
+
+
+def test_missing_pictures_are_counted_before_the_others_are_looked_at(photos, monkeypatch, capsys):
+    (photos / "photos" / "wall.png").unlink()
+    monkeypatch.setattr(judge, "look_at", None)
+    assert groups.main(["evaluate", str(photos / "table.csv"), "--images", str(photos / "photos")]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "wall.png: no such file, as 1 of 3 pictures; --images DIR says where they lie" in said
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from faces import matte as command
+from faces import weights
 from faces.align import align_matrix, crop
 from faces.landmarks import five
 from faces.matte import SIDE, Matte, Steady, on_white
@@ -165,6 +166,23 @@ def test_a_folder_is_cut_out_picture_by_picture_and_a_bad_one_is_named(portrait,
     assert sorted(path.name for path in out.iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
     first, last = capsys.readouterr().err.splitlines()
     assert "c.jpg" in first and "1 of 4 pictures could not be read" in last
+
+
+def test_a_folder_of_bad_pictures_leaves_nothing_behind(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "in" / name).write_bytes(b"")
+    assert command.main([str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    assert "none of 2 pictures could be read" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_of_another_kind_is_named(portrait, tmp_path, capsys):
+    write(tmp_path / "a.png", portrait)
+    network = weights.path("age_sex.onnx")
+    assert command.main([str(tmp_path / "a.png"), str(tmp_path / "x.png"), "--network", str(network)]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{network} is another kind of network" in said and not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from faces import weights
-from faces.nets import Levels, OnnxRuntimeNet, OpenVinoNet, open_net
+from faces.nets import Levels, OnnxRuntimeNet, OpenVinoNet, open_brought, open_net
 from livetoon.errors import ModelError
 
 
@@ -36,6 +36,23 @@ def test_a_cut_file_is_a_model_error(tmp_path):
     for kind in (OpenVinoNet, OnnxRuntimeNet):
         with pytest.raises(ModelError, match=r"cut\.onnx cannot be read"):
             kind(cut)
+
+
+@pytest.mark.parametrize("kind", [OpenVinoNet, OnnxRuntimeNet])
+def test_a_network_of_another_kind_is_told_by_what_it_takes_and_gives(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr("faces.nets.OpenVinoNet", kind)
+    ages, any_size = weights.path("age_sex.onnx"), weights.path("retinaface_mobilenet025.onnx")
+    assert open_brought(ages, (1, 3, 96, 96), ["ages", "female"]).takes == (1, 3, 96, 96)
+    assert open_brought(any_size, (1, 3, 96, 96), ["conf"]).takes[2:] == (0, 0)
+    for file, shape, outputs, sentence in (
+        (ages, (1, 3, 128, 128), ["ages"], "takes 1x3x96x96 and gives .*; expected one that takes 1x3x128x128"),
+        (ages, (1, 3, 96, 96), ["alpha"], "gives .*ages.*; expected one that takes 1x3x96x96 and gives alpha"),
+        (ages, (1, 96), ["ages"], "another kind of network"),
+        (any_size, (1, 3, 96, 96), ["alpha"], "takes .*anyxany and gives"),
+        (tmp_path / "nowhere.onnx", (1, 96), ["ages"], r"nowhere\.onnx: no such file"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            open_brought(file, shape, outputs)
 
 
 def test_outputs_belong_to_the_latest_input():

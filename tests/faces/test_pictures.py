@@ -214,6 +214,12 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
         read(tmp_path / "a.png")
 
 
+def test_a_picture_of_a_hundred_megapixels_raises_no_alarm(tmp_path, recwarn):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9000, 12000), np.uint8))
+    assert read(tmp_path / "a.png").shape == (9000, 12000, 3)
+    assert not recwarn.list
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     for name in ("nothing.jpg", "folder.jpg"):

@@ -34,6 +34,7 @@ def test_what_two_tables_say_of_a_picture_is_put_together(tmp_path):
         ("file,age\n", "has no rows"),
         ("file,age\n,3\n", "line 2: file is missing"),
         ("file,age\na.jpg,old\n", "line 2: age is 'old', expected a number"),
+        ("file,age\na.jpg,-1\n", "line 2: age is '-1', expected years from 0 on"),
         ("file,sex\na.jpg,F\nb.jpg,woman\n", "line 3: sex is 'woman', expected F or M"),
         ("file,glasses\na.jpg,yes\n", "line 2: glasses is 'yes', expected a number"),
     ],

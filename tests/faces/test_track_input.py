@@ -63,6 +63,19 @@ def test_frames_that_change_size_and_shape_all_the_time(tracker, scene):
         assert any(face.fitted and face.unseen_s == 0 for face in faces), index
 
 
+def test_a_hidden_face_keeps_its_points_in_its_box_when_the_size_changes(finders, scene):
+    tracker = Tracker(1, finders)
+    small = scene((170, 200, 1.4, 0), (460, 200, 1.3, 0))
+    for index in range(5):
+        tracker.update(small, index / 25)
+    faces = tracker.update(np.zeros((960, 1280, 3), np.uint8), 5 / 25).faces
+    (hidden,) = (face for face in faces if not face.fitted)
+    left, top, right, bottom = hidden.box
+    assert right - left > 100 and hidden.size > 0.5 * (right - left)
+    assert left < hidden.points[:, 0].min() and hidden.points[:, 0].max() < right
+    assert top < hidden.points[:, 1].min() and hidden.points[:, 1].max() < bottom
+
+
 @pytest.mark.parametrize(
     "name", ["face_detection_short_range.tflite", "face_landmark.tflite", "retinaface_mobilenet025.onnx"]
 )
