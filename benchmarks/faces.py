@@ -40,7 +40,7 @@ def searched(data: Path, several: Path | None, progress: Progress) -> dict[str, 
     """Found faces and false ones; the six of a picture."""
     finder = FaceFinder("photo")
     said: dict[str, object] = {}
-    for table, people in _tables(data):
+    for table, people in _tables(data, progress):
         progress.passing(f"searching {len(people)} pictures of {table}")
         said[table] = faces_search.found_share(people, finder)
     progress.passing(f"searching {faces_search.FACE_FREE} face-free crops")
@@ -56,7 +56,7 @@ def sorted_into_groups(data: Path, models: Path | None, progress: Progress) -> d
     looker, finder = Looker(), FaceFinder("photo")
     looks = faces_groups.opponents(models) if models else {}
     said: dict[str, object] = {}
-    for table, people in _tables(data):
+    for table, people in _tables(data, progress):
         progress.passing(f"sorting {len(people)} pictures of {table}")
         figures = judge.figures(judge.look_at(people, looker))
         figures["opponents"] = {name: faces_groups.best_accuracy(people, look, finder) for name, look in looks.items()}
@@ -70,9 +70,13 @@ def steadied(data: Path, models: Path | None, progress: Progress) -> dict[str, o
     said: dict[str, object] = {"scene": faces_stability.scene_figures(), "clips": []}
     network = models / "landmark68_112.onnx" if models else None
     if network is None or not network.is_file():
+        progress.line(f"left out: the clips, which {network or '--opponents DIR/landmark68_112.onnx'} judges")
         return said
     eyes_in = faces_stability.EyesIn(network)
-    for clip in sorted((data / "video").glob("*.mp4")):
+    clips = sorted((data / "video").glob("*.mp4"))
+    if not clips:
+        progress.line(f"left out: {data / 'video'} holds no .mp4")
+    for clip in clips:
         progress.passing(f"following {clip.name}")
         said["clips"].append(faces_stability.clip_figures(clip, eyes_in))
     return said
@@ -165,14 +169,20 @@ def _call(detector, frames: Sequence[np.ndarray]):
     return lambda: detector(frames[0])
 
 
-def _tables(data: Path) -> list[tuple[str, list[Person]]]:
-    """Held-out rows of the tables that are there."""
+def _tables(data: Path, progress: Progress) -> list[tuple[str, list[Person]]]:
+    """Held-out rows of the tables that are there; says which are not."""
     tables = []
     for name in TABLES:
-        if (data / name / "table.csv").is_file():
-            people = read_people(data / name / "table.csv")
-            unseen = held_out([person.file for person in people])
+        file = data / name / "table.csv"
+        if not file.is_file():
+            progress.line(f"left out: {file} is not there")
+            continue
+        people = read_people(file)
+        unseen = held_out([person.file for person in people])
+        if unseen:
             tables.append((name, [person for person in people if person.file in unseen]))
+        else:
+            progress.line(f"left out: {file} is too small to hold rows back")
     return tables
 
 
@@ -233,6 +243,10 @@ def _run(options) -> None:
         raise UsageError(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     if not options.data.is_dir():
         raise UsageError(f"--data: {options.data} is no folder")
+    if options.opponents and not options.opponents.is_dir():
+        raise UsageError(f"--opponents: {options.opponents} is no folder")
+    if options.several and not options.several.is_file():
+        raise UsageError(f"--several: {options.several} is no file")
     progress = Progress()
     result: dict[str, object] = {"machine": timing.described_machine(PACKAGES)}
     if "search" in parts:

@@ -14,6 +14,7 @@ from faces.judge import GROUPS
 from faces.looks import Looker
 from faces.nets import open_net
 from faces.track import Tracker
+from livetoon.errors import DataError
 
 FAST_HZ = 3.0  # what is faster than this is shaking, not the person
 IBUG_EYES = (slice(36, 42), slice(42, 48))  # of 68 points
@@ -48,8 +49,8 @@ def frames_of(clip: Path) -> Iterator[tuple[np.ndarray, float]]:
 
 
 def clip_figures(clip: Path, eyes_in: EyesIn) -> dict[str, object]:
-    """Of the clip's longest track: eye_shake_px (RMS over 3 Hz, in the crop), groups that drew it, tracks, share of the
-    frames in which it was fitted."""
+    """Of the largest face in each frame: eye_shake_px (RMS over 3 Hz, in the crop), groups that drew it, tracks, share
+    of the frames in which there was one. DataError for a clip in which none is followed."""
     tracker, looker, router = Tracker(), Looker(), Router(GROUPS)
     eyes, times, groups, tracks, frames = [], [], [], set(), 0
     for frame, t in frames_of(clip):
@@ -65,6 +66,8 @@ def clip_figures(clip: Path, eyes_in: EyesIn) -> dict[str, object]:
         groups.append(router.group)
         eyes.append(eyes_in(picture))
         times.append(t)
+    if len(times) < 2:
+        raise DataError(f"{clip}: no face is followed in it; take it out of the folder")
     changes = sum(one != other for one, other in pairwise(groups))
     return {
         "clip": clip.name,

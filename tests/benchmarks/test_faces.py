@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from skimage import data
 from benchmarks import faces, faces_groups, faces_search, faces_stability
 from faces.still import FaceFinder
 from faces.tables import Person, read_people
+from livetoon.errors import DataError
 
 
 @pytest.fixture
@@ -83,11 +85,35 @@ def test_the_command_prints_and_writes(folder, capsys):
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [(["--data", "nowhere"], "nowhere is no folder"), (["--data", ".", "--parts", "faces"], "faces is none of")],
+    [
+        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--data", ".", "--parts", "faces"], "faces is none of"),
+        (["--data", ".", "--opponents", "nowhere"], "--opponents: nowhere is no folder"),
+        (["--data", ".", "--several", "nowhere.png"], "--several: nowhere.png is no file"),
+    ],
 )
 def test_wrong_use_is_one_sentence(options, sentence, capsys):
     assert faces.main(options) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_is_missing_is_left_out_and_said(folder, monkeypatch, capsys):
+    monkeypatch.setattr(faces_search, "false_faces", lambda finder: {"crops": 500, "false": 0})
+    monkeypatch.setattr(faces_stability, "scene_figures", dict)
+    table = folder / "data" / "utkface" / "table.csv"
+    table.write_text("file,age,sex\nimages/1.png,35,F\n")
+    assert faces.main(["--data", str(folder / "data"), "--parts", "search,groups,stability"]) == 0
+    said = capsys.readouterr().err
+    assert "left out: " + str(folder / "data" / "all_age_faces" / "table.csv") + " is not there" in said
+    assert f"left out: {table} is too small to hold rows back" in said
+    assert "left out: the clips, which --opponents DIR/landmark68_112.onnx judges" in said
+
+
+def test_a_clip_without_a_face_is_named(monkeypatch):
+    wall = np.full((120, 160, 3), 90, np.uint8)
+    monkeypatch.setattr(faces_stability, "frames_of", lambda clip: ((wall, number / 25) for number in range(3)))
+    with pytest.raises(DataError, match=r"wall\.mp4: no face is followed in it"):
+        faces_stability.clip_figures(Path("wall.mp4"), eyes_in=None)
 
 
 def test_scripts_of_this_folder_still_find_the_package_of_the_same_name(tmp_path):
