@@ -191,17 +191,23 @@ def belongs(box: np.ndarray, detection: Detection) -> bool:
 
 
 def merged(found: list[Detection], more: list[Detection]) -> list[Detection]:
-    """What two searches of one frame found, each face once: with the box of the first and the better score."""
-    faces, free = list(found), set(range(len(found)))
-    for detection in more:
-        near = [index for index in free if belongs(faces[index].box, detection)]
-        if near:
-            same = max(near, key=lambda index: overlap(faces[index].box, detection.box))
-            free.remove(same)
-            faces[same] = replace(faces[same], score=max(faces[same].score, detection.score))
-        else:
-            faces.append(detection)
-    return faces
+    """What two searches of one frame found, each face once: with the box of the first and the better score.
+
+    Those that overlap most are paired first: of two heads side by side the surer find may touch the other's box.
+    """
+    faces, alone = list(found), dict(enumerate(more))
+    pairs = sorted(
+        (-overlap(face.box, other.box), index, number)
+        for index, face in enumerate(found)
+        for number, other in alone.items()
+        if belongs(face.box, other)
+    )
+    paired = set()
+    for _, index, number in pairs:
+        if index not in paired and number in alone:
+            paired.add(index)
+            faces[index] = replace(faces[index], score=max(faces[index].score, alone.pop(number).score))
+    return faces + list(alone.values())
 
 
 def longer_side(box: np.ndarray) -> float:

@@ -83,7 +83,7 @@ def read_rules(path: Path) -> dict[str, Rule]:
         said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{place}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second of brackets in brackets, thousands deep
         raise UsageError(f"{place} is not JSON ({error}); {expected}") from None
     if not isinstance(said, dict):
         raise UsageError(f"{place}: {expected}")

@@ -117,6 +117,12 @@ def test_a_second_face_beside_a_known_one_is_not_swallowed():
     assert [face.score for face in merged(near, wide)] == [0.9, 0.8]
 
 
+def test_a_surer_find_beside_a_known_one_does_not_take_its_place():
+    near = [find(100, 100, 80, 0.9)]
+    wide = [find(140, 105, 78, 0.95), find(98, 100, 80, 0.9)]
+    assert [tuple(face.box[:2]) for face in merged(near, wide)] == [(100, 100), (140, 105)]
+
+
 def test_a_find_belongs_to_a_box_that_it_lies_in_only_if_it_is_about_as_large():
     box = np.array([100, 100, 300, 300], np.float32)
     assert belongs(box, find(140, 130, 120, 0.9))

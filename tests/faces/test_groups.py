@@ -62,6 +62,7 @@ def test_a_file_of_rules_adds_groups(tmp_path):
     [
         "{",
         "[]",
+        "[" * 100_000,
         '{"girls": []}',
         '{"girls": {"sex": "female"}}',
         '{"girls": {"ages": [9]}}',
