@@ -1,7 +1,8 @@
-"""What is done to a cartoon before it is pasted: skin and hair take the person's colours, stray white is let go.
+"""What is done to a cartoon before it is pasted: skin and hair take the person's colours, the drawing some of the
+person's own lines and light (detail.py), stray white is let go.
 
-All masks are found on 64 px copies of crop and cartoon; the cartoon itself is touched once, by one
-multiplication with a factor for each channel and pixel.
+All masks are found on 64 px copies of crop and cartoon; the cartoon itself is touched by multiplications alone,
+with a factor for each channel and pixel.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import cv2
 import numpy as np
 
 from faces.align import move
+from faces.detail import ONE as DETAIL_ONE
+from faces.detail import detail
 from faces.hair import HairTone
 from faces.skin import SkinTone
 from faces.stray import keep
@@ -32,7 +35,7 @@ class Finish:
     """Remembers one person's colours.
 
     >>> cartoon = np.full((256, 256, 4), 255, np.uint8)
-    >>> Finish()(cartoon, cartoon[..., :3], np.zeros((0, 2)), np.eye(2, 3), 0.0, 0.5) is cartoon
+    >>> Finish()(cartoon, cartoon[..., :3], np.zeros((0, 2)), np.eye(2, 3), 0.0, 0.5, 0.5) is cartoon
     True
     """
 
@@ -42,22 +45,36 @@ class Finish:
         self._made_for: tuple[float, float] = (0.0, 0.0)
 
     def __call__(
-        self, cartoon: np.ndarray, crop: np.ndarray, landmarks: np.ndarray, matrix: np.ndarray, t: float, tone: float
+        self,
+        cartoon: np.ndarray,
+        crop: np.ndarray,
+        landmarks: np.ndarray,
+        matrix: np.ndarray,
+        t: float,
+        tone: float,
+        own: float = 0.0,
     ) -> np.ndarray:
         """The finished cartoon, or `cartoon` itself when no landmarks are known.
 
         cartoon: (S, S, 4) uint8 RGBA; crop: (S, S, 3) uint8 RGB; landmarks: (468, 2) px of the frame; matrix: (2, 3)
-        frame -> crop; t: seconds; tone in [0, 1]: share of the person's own skin and hair colour.
+        frame -> crop; t: seconds; tone in [0, 1]: share of the person's own skin and hair colour; own in
+        [0, 1]: share of their own lines and light.
         """
         if not len(landmarks):
             return cartoon
         side = cartoon.shape[0]
+        small = _small(crop)
         made, made_tone = self._made_for
         if self._factors is None or tone != made_tone or not 0 <= t - made < MASKS_EVERY_S:
             points = move(matrix, landmarks) * np.float32(SMALL / side)
-            self._factors = self._make(Small(_small(cartoon), _small(crop), points), t, tone)
+            self._factors = self._make(Small(_small(cartoon), small, points), t, tone)
             self._made_for = t, tone
-        return cv2.multiply(cartoon, cv2.resize(self._factors, (side, side)), scale=1 / ONE)
+        toned = cv2.multiply(cartoon, cv2.resize(self._factors, (side, side)), scale=1 / ONE)
+        if own == 0:
+            return toned
+        factor = detail(crop, small, own)
+        return cv2.multiply(toned, cv2.merge([factor, factor, factor, np.full_like(factor, DETAIL_ONE)]),
+                            scale=1 / DETAIL_ONE)
 
     def _make(self, small: Small, t: float, tone: float) -> np.ndarray:
         """(64, 64, 4) uint8: the factor of each channel, in parts of 128."""

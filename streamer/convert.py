@@ -40,6 +40,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--group", default="auto", help="auto, or the group every face is drawn as (auto)")
     made.add_argument("--strength", type=float, default=1.0, help="share of the cartoon, 0 to 1 (1)")
     made.add_argument("--tone", type=float, help="share of the person's own skin colour, 0 to 1")
+    made.add_argument("--detail", type=float, help="share of the person's own lines and light, 0 to 1")
     made.add_argument("--background", default="camera", help="behind people: camera, plain or blur (camera)")
     made.add_argument("--background-colour", metavar="#RRGGBB", help="of a plain background (a pale grey blue)")
     made.add_argument("--max-faces", type=int, default=8, metavar="N", help="further faces are covered (8)")
@@ -211,7 +212,7 @@ def _opened(options: argparse.Namespace) -> Draw:
     detectors.check(options.detector)
     rules = read_rules(options.group_rules) if options.group_rules else RULES
     cv2.setNumThreads(1)
-    names = ("group", "strength", "tone", "background", "background_colour")
+    names = ("group", "strength", "tone", "detail", "background", "background_colour")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     settings = Settings(**given)
     runners = open_runners(options.model, options.backend, options.precision)

@@ -36,9 +36,10 @@ class Settings:
     """What the person at the page may change between two frames.
 
     group: "auto" or a group's name; strength in [0, 1]: 0 shows the camera, 1 the cartoon; tone in [0, 1]: share of
-    the person's own skin and hair colour; background: behind the people, "camera", "plain" (of the colour
-    background_colour, "#rrggbb") or "blur"; faces: {track: group or "auto"}, for single faces instead of `group`, keys
-    may be texts as JSON has them; style: one of `streamer.styles`, "" for the first. UsageError for anything else.
+    the person's own skin and hair colour; detail in [0, 1]: share of their own lines and light; background: behind the
+    people, "camera", "plain" (of the colour background_colour, "#rrggbb") or "blur"; faces: {track: group or "auto"},
+    for single faces instead of `group`, keys may be texts as JSON has them; style: one of `streamer.styles`, "" for the
+    first. UsageError for anything else.
 
     >>> Settings(group="kids", strength=0.5).tone
     0.7
@@ -47,6 +48,7 @@ class Settings:
     group: str = AUTO
     strength: float = 1.0
     tone: float = 0.7
+    detail: float = 0.6
     background: str = CAMERA
     background_colour: str = COLOUR
     faces: Mapping[int, str] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Settings:
             raise UsageError(f"group must be a group's name or {AUTO!r}, got {self.group!r}")
         if not isinstance(self.style, str):
             raise UsageError(f"style must be the name of a style, got {self.style!r}")
-        for name in ("strength", "tone"):
+        for name in ("strength", "tone", "detail"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UsageError(f"{name} must be a number from 0 to 1, got {value!r}")
@@ -215,7 +217,7 @@ class Pipeline:
         cartoon = self._cartoon(group, picture, face.track, t)
         clock.lap("generator")
         finish = self._finishes.setdefault(face.track, Finish())
-        cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone)
+        cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone, settings.detail)
         clock.lap("tone")
         fade = 1 - min(1.0, max(0.0, (face.unseen_s - KEEP_S) / FADE_S))
         paste(shown, cartoon, matrix, outline(face.landmarks, matrix), settings.strength * fade, drawn)

@@ -243,13 +243,16 @@ function sendSettings() {
   const group = checked("group") ?? "auto";
   const strength = Number(byId("strength").value);
   const tone = Number(byId("tone").value);
+  const detail = Number(byId("detail").value);
   const background = checked("background") ?? "camera";
   const colour = byId("background-colour").value;
   byId("background-colour-field").hidden = background !== "plain";
   byId("strength-value").textContent = `${Math.round(strength * 100)} %`;
   byId("tone-value").textContent = `${Math.round(tone * 100)} %`;
+  byId("detail-value").textContent = `${Math.round(detail * 100)} %`;
   const faces = people.choices;
-  connection?.send({ type: "settings", style, group, strength, tone, background, background_colour: colour, faces });
+  connection?.send({ type: "settings", style, group, strength, tone, detail, faces,
+    background, background_colour: colour });
 }
 
 function chips(name, values, chosen) {
@@ -322,6 +325,7 @@ byId("groups").addEventListener("change", sendSettings);
 byId("backgrounds").addEventListener("input", sendSettings);
 byId("strength").addEventListener("input", sendSettings);
 byId("tone").addEventListener("input", sendSettings);
+byId("detail").addEventListener("input", sendSettings);
 byId("camera").addEventListener("change", changeCamera);
 byId("size").addEventListener("change", () => resizeCamera(stream, ...wantedSize()).catch(() => {}));
 byId("mirror").addEventListener("change", (event) => byId("stage").classList.toggle("mirrored", event.target.checked));
@@ -340,6 +344,7 @@ show("idle");
 fetch("about").then((response) => response.json()).then((answer) => { about = answer; }).catch(() => {}).finally(() => {
   byId("strength").value = about.defaults.strength ?? 1;
   byId("tone").value = about.defaults.tone ?? 0;
+  byId("detail").value = about.defaults.detail ?? 0;
   byId("background-colour").value = about.defaults.background_colour ?? "#c3d2d6";
   for (const input of document.querySelectorAll("input[name=background]"))
     input.checked = input.value === (about.defaults.background ?? "camera");

@@ -27,7 +27,7 @@ GROUPS = ("young-women", "young-men", "kids", "elderly")
 COLOURS = {"young-women": (0, 255, 0), "young-men": (0, 0, 255), "kids": (255, 255, 0), "elderly": (255, 0, 255)}
 EYES = np.array([(204.5, 102.5), (247.0, 105.0)])  # px of the astronaut, middle of each eye
 FPS = 25
-ONLY_CARTOON = Settings(group="young-women", tone=0.0)
+ONLY_CARTOON = Settings(group="young-women", tone=0.0, detail=0.0)
 
 
 class Painter:
@@ -165,7 +165,7 @@ def test_the_group_can_be_pinned(pipeline):
     place = (320, 200, 1.5)
     region = face_region(*place, (480, 640))
     for index, group in enumerate(GROUPS):
-        result = pipeline.process(scene(place), index / FPS, Settings(group=group, tone=0.0))
+        result = pipeline.process(scene(place), index / FPS, Settings(group=group, tone=0.0, detail=0.0))
         assert (result.frame[region] == COLOURS[group]).all(axis=1).mean() > 0.999
 
 
@@ -175,7 +175,7 @@ def test_one_face_can_have_a_group_of_its_own(pipeline):
 
     def drawn(t, **choices):
         """Colours in the middle of the two faces, and what is told of them, from left to right."""
-        result = pipeline.process(scene(left, right), t, Settings(tone=0.0, **choices))
+        result = pipeline.process(scene(left, right), t, Settings(tone=0.0, detail=0.0, **choices))
         told = sorted(result.tracks, key=lambda face: face["box"][0])
         return [tuple(np.median(result.frame[region], axis=0).astype(int)) for region in regions], told
 
@@ -228,7 +228,7 @@ def test_the_group_is_chosen_once_and_kept(pipeline):
 def test_strength_is_the_way_from_camera_to_cartoon(pipeline):
     frame = scene((320, 200, 1.5))
     assert np.array_equal(pipeline.process(frame, 0.0, Settings(group="young-women", strength=0)).frame, frame)
-    half = pipeline.process(frame, 0.04, Settings(group="young-women", strength=0.5, tone=0)).frame
+    half = pipeline.process(frame, 0.04, Settings(group="young-women", strength=0.5, tone=0, detail=0)).frame
     region = face_region(320, 200, 1.5, frame.shape)
     assert np.abs(half[region].astype(int) - (frame[region] / 2 + np.array(COLOURS["young-women"]) / 2)).max() <= 3
 
@@ -365,7 +365,7 @@ def test_a_style_draws_from_its_first_frame_on_and_back(styles):
         ("", "kids", COLOURS["kids"]), ("ink", "kids", COLOURS["kids"]), ("red", "auto", (255, 0, 0)),
         ("red", "everyone", (255, 0, 0)), ("ink", "elderly", COLOURS["elderly"]),
     ]):  # fmt: skip
-        result = styles(frame, index / FPS, Settings(style=style, group=group, tone=0.0))
+        result = styles(frame, index / FPS, Settings(style=style, group=group, tone=0.0, detail=0.0))
         assert (result.frame[region] == colour).all(axis=1).mean() > 0.999, (style, group)
 
 
@@ -435,7 +435,7 @@ def test_a_real_model_draws_the_face(networks, model):
 
 @pytest.mark.parametrize("background", ["plain", "blur"])
 def test_no_raw_face_is_shown_before_another_background(pipeline, background):
-    settings = Settings(group="young-women", tone=0.0, background=background)
+    settings = Settings(group="young-women", tone=0.0, detail=0.0, background=background)
     for index in range(20):
         place = (120 + 20 * index, 200, 1.4)
         frame = scene(place)
@@ -446,7 +446,7 @@ def test_no_raw_face_is_shown_before_another_background(pipeline, background):
 def test_a_plain_background_replaces_the_room_and_keeps_the_drawing(pipeline):
     place = (320, 240, 1.6)
     frame = scene(place)
-    settings = Settings(group="young-women", tone=0.0, background="plain", background_colour="#102030")
+    settings = Settings(group="young-women", tone=0.0, detail=0.0, background="plain", background_colour="#102030")
     result = pipeline.process(frame, 0.0, settings)
     region = face_region(*place, frame.shape)
     assert (result.frame[region] == COLOURS["young-women"]).all(axis=1).mean() > 0.99
@@ -458,7 +458,7 @@ def test_a_face_that_is_hidden_stays_hidden_before_a_plain_background(networks):
     places = [(160, 240, 1.5), (480, 240, 1.2)]
     pipeline = Pipeline({group: Painter(COLOURS[group]) for group in GROUPS}, GROUPS, max_faces=1, **networks)
     frame = scene(*places)
-    shown = pipeline.process(frame, 0.0, Settings(group="young-women", tone=0.0, background="plain")).frame
+    shown = pipeline.process(frame, 0.0, Settings(group="young-women", tone=0.0, detail=0.0, background="plain")).frame
     for place in places:
         assert raw_share(frame, shown, place) < 0.25
 
