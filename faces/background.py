@@ -2,8 +2,8 @@
 
     shown = drawn picture x alpha + background x (1 - alpha)
 
-alpha: the person's (matte.py), and all that was drawn. Only the drawn picture is used, so a face that is hidden in it
-stays hidden.
+alpha: the person's (matte.py), and all that was drawn or hidden. Only the drawn picture is used, and where a face is
+hidden in it all of it: an alpha between follows the camera's edges, which would show the face again.
 """
 
 import cv2
@@ -36,7 +36,7 @@ class Background:
         self, camera: np.ndarray, shown: np.ndarray, drawn: np.ndarray, t: float, kind: str, colour: str
     ) -> np.ndarray:
         """camera: (H, W, 3) uint8 RGB, in which people are looked for; shown: alike, what was made of it; drawn: (H, W)
-        uint8, 255 where that is a drawing; t: seconds; kind: PLAIN or BLUR -> (H, W, 3) uint8 RGB."""
+        uint8, 255 where that is a drawing or hidden; t: seconds; kind: PLAIN or BLUR -> (H, W, 3) uint8 RGB."""
         alpha = cv2.max(self._matte(camera, self._steady, t), drawn)
         behind = blurred(shown, alpha) if kind == BLUR else self._of(colour, shown.shape).copy()
         x, y, width, height = cv2.boundingRect(alpha)

@@ -98,8 +98,11 @@ def outline(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return move(matrix, landmarks[OVAL]) if len(landmarks) else np.zeros((0, 2), np.float32)
 
 
-def hide(frame: np.ndarray, box: np.ndarray, strength: float = 1.0) -> None:
-    """Make a face unrecognisable, in place: the box (4,) px and half of it around become six blocks across."""
+def hide(frame: np.ndarray, box: np.ndarray, strength: float = 1.0, drawn: np.ndarray | None = None) -> None:
+    """Make a face unrecognisable, in place: the box (4,) px and half of it around become six blocks across.
+
+    drawn: as `paste` has it; an alpha that mixes the blocks with a background would draw the face's own edges there.
+    """
     grow = 0.25 * float(max(box[2] - box[0], box[3] - box[1]))
     left, top = max(0, int(box[0] - grow)), max(0, int(box[1] - grow))
     right, bottom = min(frame.shape[1], int(box[2] + grow) + 1), min(frame.shape[0], int(box[3] + grow) + 1)
@@ -111,6 +114,9 @@ def hide(frame: np.ndarray, box: np.ndarray, strength: float = 1.0) -> None:
     blocks = cv2.resize(region, size, interpolation=cv2.INTER_AREA)
     blocks = cv2.resize(blocks, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST)
     cv2.addWeighted(blocks, strength, region, 1 - strength, 0, dst=region)
+    if drawn is not None:
+        place = drawn[top:bottom, left:right]
+        np.maximum(place, round(255 * strength), out=place)
 
 
 def _rectangle(back: np.ndarray, width: int, height: int, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:

@@ -176,11 +176,11 @@ class Pipeline:
         seen = self._tracker.update(frame, t)
         clock = _Clock({"search": seen.search_ms, "landmarks": seen.landmarks_ms})
         shown = frame.copy()
+        drawn = np.zeros(frame.shape[:2], np.uint8)
         for face in seen.faces:
             if not face.fitted:
-                hide(shown, face.box, settings.strength)
+                hide(shown, face.box, settings.strength, drawn)
         groups = {}
-        drawn = np.zeros(frame.shape[:2], np.uint8)
         clock.lap("paste")
         # Every crop is taken from the camera's frame, so that a face beside a drawn one is not drawn from paint.
         fitted = [face for face in seen.faces if face.fitted]

@@ -463,6 +463,25 @@ def test_a_face_that_is_hidden_stays_hidden_before_a_plain_background(networks):
         assert raw_share(frame, shown, place) < 0.25
 
 
+@pytest.mark.parametrize("background", ["plain", "blur"])
+def test_a_hidden_face_does_not_come_back_through_the_alpha(networks, background):
+    """An unsure alpha follows the edges of the camera's picture; here it is that picture."""
+
+    def unsure(picture, steady, t):
+        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+
+    place = (460, 210, 1.2)
+    frame = scene((180, 200, 1.5), place)
+    region = face_region(*place, frame.shape)
+    shown = []
+    for behind in ("camera", background):
+        pipeline = Pipeline(lambda group: Painter((0, 255, 0)), GROUPS, max_faces=1, **networks | {"matte": unsure})
+        result = pipeline.process(frame, 0.0, Settings(group="kids", background=behind))
+        assert [face.fitted for face in result.faces] == [True, False]
+        shown.append(result.frame[region])
+    assert np.array_equal(*shown)
+
+
 def test_a_model_that_wants_white_gets_it_and_its_drawing_the_persons_alpha(networks):
     painter, place = Painter((0, 255, 0)), (320, 200, 1.5)
     frame = scene(place)
