@@ -84,17 +84,24 @@ def _block(work: Path, names: Sequence[str], rows: list[Row], draws: str | None)
     for name in names:
         generator = load_generator(work / "runs" / name)
         columns.append([_picture(drawn_by(generator, network_input([p], len(p)), draws or group)) for group, p in rows])
-    sheet = np.full((HEAD + CELL * len(rows), SIDE + CELL * len(columns), 3), 255, np.uint8)
-    for number, (name, column) in enumerate(zip(("photo", *names), columns, strict=True)):
+    heads = [name.replace("face2webtoon", "f2w") for name in ("photo", *names)]
+    return grid(heads, [group for group, _ in rows], columns)
+
+
+def grid(heads: Sequence[str], labels: Sequence[str], columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Columns of pictures (S, S, 3) uint8 RGB under `heads`, `labels` to the left of their rows: (H, W, 3) uint8 RGB.
+    A column may be shorter than there are labels."""
+    sheet = np.full((HEAD + CELL * len(labels), SIDE + CELL * len(columns), 3), 255, np.uint8)
+    for number, (name, column) in enumerate(zip(heads, columns, strict=True)):
         left = SIDE + number * CELL
-        _write_text(sheet, name.replace("face2webtoon", "f2w"), left + 2, HEAD - 6)
+        _write_text(sheet, name, left + 2, HEAD - 6)
         for place, picture in enumerate(column):
             top = HEAD + place * CELL
             sheet[top : top + CELL - 2, left : left + CELL - 2] = cv2.resize(
                 picture, (CELL - 2, CELL - 2), interpolation=cv2.INTER_AREA if len(picture) > CELL else cv2.INTER_CUBIC
             )
-    for place, (group, _) in enumerate(rows):
-        _write_text(sheet, group, 4, HEAD + place * CELL + CELL // 2)
+    for place, label in enumerate(labels):
+        _write_text(sheet, label, 4, HEAD + place * CELL + CELL // 2)
     return sheet
 
 

@@ -72,7 +72,7 @@ def best_accuracy(
         truths.append(GROUPS.index(truth))
         picture = read(person.path)
         found = finder(picture)
-        guesses.append(None if found is None else look(_tight(picture, found.points)))
+        guesses.append(None if found is None else look(tight(picture, found.points)))
     truth = np.array(truths)
     ages, female = (
         np.array([np.nan if guess is None else getattr(guess, part) for guess in guesses]) for part in ("age", "female")
@@ -94,7 +94,7 @@ def best_accuracy(
     return {"balanced_accuracy": round(accuracy, 4), "thresholds": list(thresholds)}
 
 
-def _tight(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+def tight(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The square around brow to chin that these networks were trained on: about 2.3 eye distances, a little below the
     eyes."""
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
