@@ -70,11 +70,11 @@ class Finish:
             self._factors = self._make(Small(_small(cartoon), small, points), t, tone)
             self._made_for = t, tone
         toned = cv2.multiply(cartoon, cv2.resize(self._factors, (side, side)), scale=1 / ONE)
-        if own == 0:
-            return toned
-        factor = detail(crop, small, own)
-        return cv2.multiply(toned, cv2.merge([factor, factor, factor, np.full_like(factor, DETAIL_ONE)]),
-                            scale=1 / DETAIL_ONE)
+        if own > 0:
+            factor = detail(crop, small, own)
+            factors = cv2.merge([factor, factor, factor, np.full_like(factor, DETAIL_ONE)])
+            toned = cv2.multiply(toned, factors, scale=1 / DETAIL_ONE)
+        return toned
 
     def _make(self, small: Small, t: float, tone: float) -> np.ndarray:
         """(64, 64, 4) uint8: the factor of each channel, in parts of 128."""

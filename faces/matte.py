@@ -7,7 +7,6 @@ IN OUT` writes pictures with their alpha as PNG.
 """
 
 import argparse
-import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from faces import weights
+from faces.calm import Moved
 from faces.nets import open_brought, open_net
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
@@ -31,8 +31,6 @@ NOTHING, EVERYTHING = 40, 215  # of 255: what is nearly background or nearly per
 REFINED_PX = 2048  # longer side at which edges are found; a larger alpha is enlarged from there
 
 STILL_S = 0.3  # where the picture does not change its alpha follows as slowly as this: a flicker is averaged away
-SAME, OTHER = 2.0, 8.0  # grey levels of 128 px pictures: noise of a webcam, and something that moved
-FORGET_S = 0.5  # after a longer gap the alpha starts anew
 
 
 class Matte:
@@ -73,19 +71,14 @@ class Steady:
 
     def reset(self) -> None:
         """Forget the video: the next alpha is taken as it is."""
-        self._alpha = self._grey = None
-        self._t = -math.inf
+        self._alpha: np.ndarray | None = None
+        self._moved = Moved(STILL_S)
 
     def __call__(self, alpha: np.ndarray, grey: np.ndarray, t: float) -> np.ndarray:
         """alpha: (128, 128) float32; grey: (128, 128) uint8, the picture; t: seconds -> (128, 128) float32."""
-        step, self._t = t - self._t, t
-        if self._alpha is None or not 0 < step < FORGET_S:
-            self._alpha, self._grey = alpha.copy(), grey
-            return self._alpha
-        moved = cv2.blur(cv2.absdiff(grey, self._grey).astype(np.float32), (5, 5))
-        still = 1 - math.exp(-step / STILL_S)
-        share = still + (1 - still) * ((moved - SAME) / (OTHER - SAME)).clip(0, 1)
-        self._alpha, self._grey = self._alpha + share * (alpha - self._alpha), grey
+        share = self._moved(grey, t)
+        known = share is not None and self._alpha is not None
+        self._alpha = self._alpha + share * (alpha - self._alpha) if known else alpha.copy()
         return self._alpha
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from faces.align import CROP, crops
 from faces.background import CAMERA, COLOUR, KINDS, Background, rgb_of
+from faces.calm import Calm
 from faces.face import Face
 from faces.finish import Finish
 from faces.groups import AUTO, RULES, Router, Rule
@@ -48,7 +49,7 @@ class Settings:
     group: str = AUTO
     strength: float = 1.0
     tone: float = 0.7
-    detail: float = 0.6
+    detail: float = 0.7
     background: str = CAMERA
     background_colour: str = COLOUR
     faces: Mapping[int, str] = field(default_factory=dict)
@@ -150,6 +151,7 @@ class Pipeline:
         self._looker = looker or Looker()
         self._routers: dict[int, Router] = {}
         self._finishes: dict[int, Finish] = {}
+        self._calms: dict[int, Calm] = {}
         self._matte = matte or Matte()
         self._background = Background(self._matte)
         self._white = white
@@ -162,6 +164,7 @@ class Pipeline:
         self._tracker.reset()
         self._routers.clear()
         self._finishes.clear()
+        self._calms.clear()
         self._alphas.clear()
         self._framings.clear()
         self._background.reset()
@@ -218,6 +221,8 @@ class Pipeline:
         clock.lap("generator")
         finish = self._finishes.setdefault(face.track, Finish())
         cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone, settings.detail)
+        kind = group, settings.tone, settings.detail
+        cartoon = self._calms.setdefault(face.track, Calm())(cartoon, picture, t, kind)
         clock.lap("tone")
         fade = 1 - min(1.0, max(0.0, (face.unseen_s - KEEP_S) / FADE_S))
         paste(shown, cartoon, matrix, outline(face.landmarks, matrix), settings.strength * fade, drawn)
@@ -249,7 +254,7 @@ class Pipeline:
 
     def _forget(self, faces: Sequence[Face]) -> None:
         known = {face.track for face in faces}
-        for memory in (self._routers, self._finishes, self._alphas, self._framings):
+        for memory in (self._routers, self._finishes, self._calms, self._alphas, self._framings):
             for track in [track for track in memory if track not in known]:
                 del memory[track]
 
