@@ -4,6 +4,7 @@ Most tests run a painter in the generator's place: it paints plain green, so tha
 seen can be counted.
 """
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import cv2
@@ -431,6 +432,22 @@ def test_a_real_model_draws_the_face(networks, model):
     result = pipeline.process(frame, 0.0)
     assert raw_share(frame, result.frame, place) < 0.3
     assert result.stages_ms["generator"] > 0
+
+
+def test_a_still_face_in_a_noisy_camera_does_not_shimmer(networks, model):
+    groups = manifest.read(manifest.find(model)).groups
+    pipeline = Pipeline({group: open_runner(model, group) for group in groups}, groups, **networks)
+    random, place, shown, came = np.random.default_rng(3), (320, 200, 1.5), [], []
+    for index in range(16):
+        noisy = (scene(place) + random.normal(0, 5, (480, 640, 3))).clip(0, 255).astype(np.uint8)
+        came.append(cv2.imdecode(cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR))
+        shown.append(pipeline.process(came[-1], index / FPS, Settings(group=groups[0])).frame)
+    region = face_region(*place, came[0].shape)
+    out, camera = (
+        np.mean([np.abs(one[region].astype(int) - other[region]).mean() for one, other in pairwise(frames[6:])])
+        for frames in (shown, came)
+    )
+    assert out < 1.0 < camera
 
 
 @pytest.mark.parametrize("background", ["plain", "blur"])
