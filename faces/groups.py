@@ -12,7 +12,7 @@ model stands in for what no group of it takes.
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,13 @@ def read_rules(path: Path) -> dict[str, Rule]:
     if not isinstance(said, dict):
         raise UsageError(f"{place}: {expected}")
     return RULES | {name: _rule(rule, f"{place}: {name}", expected) for name, rule in said.items()}
+
+
+def check_rules(rules: Mapping[str, Rule], groups: Collection[str]) -> None:
+    """UsageError for a rule of a group that is neither in `groups`, those of the models, nor one of the usual names."""
+    for name in rules:
+        if name not in RULES and name not in groups:
+            raise UsageError(f"--group-rules: there is no group {name}; there are {', '.join(groups)}")
 
 
 def _rule(said: object, place: str, expected: str) -> Rule:

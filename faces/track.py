@@ -51,11 +51,13 @@ _NOWHERE = np.zeros(2, np.float32)
 @dataclass(frozen=True)
 class Seen:
     """What `Tracker.update` found. faces: fitted ones first, those lost a moment ago before those that are seen (which
-    are to be drawn over them), the oldest track first; search_ms, landmarks_ms: its times."""
+    are to be drawn over them), the oldest track first; search_ms, landmarks_ms: its times; remembered: the numbers of
+    these faces and of those that may still come back."""
 
     faces: list[Face]
     search_ms: float
     landmarks_ms: float
+    remembered: frozenset[int] = frozenset()
 
 
 class Tracker:
@@ -118,7 +120,8 @@ class Tracker:
         self._frames += 1
         self._last_t = t
         tracks = sorted(self._tracks, key=lambda track: (track.mesh is None, track.last_seen == t, track.number))
-        return Seen([track.face(t) for track in tracks], watch.search.ms, watch.landmarks.ms)
+        remembered = frozenset(track.number for track in (*self._tracks, *self._gone))
+        return Seen([track.face(t) for track in tracks], watch.search.ms, watch.landmarks.ms, remembered)
 
     def _follow_size(self, shape: tuple[int, int], t: float) -> None:
         """A camera that changes size in the middle shows the same faces: scale what is known of them."""

@@ -82,7 +82,7 @@ def _command(options: argparse.Namespace) -> int:
     import cv2
 
     from faces import detectors
-    from faces.groups import RULES, read_rules
+    from faces.groups import RULES, check_rules, read_rules
     from streamer import server
     from streamer.opening import chosen, defaults_of, generator_ms, open_styles, places, process_maker
     from streamer.pipeline import Settings
@@ -110,6 +110,7 @@ def _command(options: argparse.Namespace) -> int:
         log.info("%s: %s by %s on %s, %d thread(s)", spec.name, spec.precision, spec.backend, spec.device, spec.threads)
     most = options.max_visitors or places(max(map(generator_ms, first)), os.cpu_count() or 1)
     groups = {style: list(runners) for style, runners in styles.items()}  # of each
+    check_rules(rules, [group for each in groups.values() for group in each])
     about = {
         "version": __version__,
         "model": first[0].spec.name,

@@ -205,11 +205,13 @@ def _opened(options: argparse.Namespace) -> Draw:
     import cv2
 
     from faces import detectors
-    from faces.groups import RULES, read_rules
+    from faces.groups import RULES, check_rules, read_rules
     from streamer.opening import open_runners, pipeline_of
     from streamer.pipeline import Settings
 
     detectors.check(options.detector)
+    if options.max_faces < 1:
+        raise UsageError(f"--max-faces {options.max_faces}: at least 1.")
     rules = read_rules(options.group_rules) if options.group_rules else RULES
     cv2.setNumThreads(1)
     names = ("group", "strength", "tone", "detail", "background", "background_colour")
@@ -218,6 +220,7 @@ def _opened(options: argparse.Namespace) -> Draw:
     runners = open_runners(options.model, options.backend, options.precision)
     if options.group not in ("auto", *runners):
         raise UsageError(f"--group {options.group}: choose auto or one of {', '.join(runners)}.")
+    check_rules(rules, runners)
     how = {"detector": options.detector, "crop": options.crop, "rules": rules}
     return Draw(pipeline_of(runners, options.max_faces, **how), settings)
 

@@ -192,7 +192,7 @@ class Pipeline:
         clock.lap("crop")
         for face, matrix, picture in zip(fitted, matrices, pictures, strict=True):
             groups[face.track] = self._draw(picture, matrix, shown, drawn, face, t, settings, clock)
-        self._forget(seen.faces)
+        self._forget(seen.remembered)
         if settings.background != CAMERA:
             shown = self._background(frame, shown, drawn, t, settings.background, settings.background_colour)
         clock.lap("background")
@@ -252,8 +252,7 @@ class Pipeline:
             router.add(self._looker(picture), t)
         return router.group
 
-    def _forget(self, faces: Sequence[Face]) -> None:
-        known = {face.track for face in faces}
+    def _forget(self, known: frozenset[int]) -> None:
         for memory in (self._routers, self._finishes, self._calms, self._alphas, self._framings):
             for track in [track for track in memory if track not in known]:
                 del memory[track]

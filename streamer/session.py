@@ -150,6 +150,8 @@ class Session:
         if kind == "ping":
             self._send({"type": "pong", "page": message.get("page"), "server": self._track.milliseconds()})
         elif kind == "settings":
+            if message.get("style", self._settings.style) != self._settings.style:
+                message.setdefault("faces", {})  # a style follows faces anew: their numbers are other people's
             settings = changed(self._settings, message)
             check_choice(settings, self._styles)
             self._settings = settings

@@ -568,6 +568,11 @@ def test_rules_of_groups_and_the_public_crop_reach_the_drawing(tmp_path, capsys,
     capsys.readouterr()
     assert main([str(source), str(tmp_path / "no.png"), "--group-rules", str(rules)]) == 2
     assert "rules.json: kids: expected" in capsys.readouterr().err
+    rules.write_text('{"kidz": {"ages": [0, 14]}}')
+    assert main([str(source), str(tmp_path / "no.png"), "--model", model, "--group-rules", str(rules)]) == 2
+    assert "--group-rules: there is no group kidz; there are young-women" in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / "no.png"), "--max-faces", "0"]) == 2
+    assert "--max-faces 0: at least 1." in capsys.readouterr().err
 
 
 def test_one_bad_file_does_not_stop_a_folder(tmp_path, capsys, model):

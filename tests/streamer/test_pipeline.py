@@ -4,6 +4,7 @@ Most tests run a painter in the generator's place: it paints plain green, so tha
 seen can be counted.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -418,10 +419,28 @@ def test_time_that_stands_still_or_goes_back_breaks_nothing(pipeline):
 
 
 def test_memories_of_faces_that_left_are_let_go(pipeline):
-    for index in range(60):
-        places = [(320, 200, 1.5)] if index % 30 < 5 else []
+    for index in range(100):
+        places = [(320, 200, 1.5)] if index % 30 < 5 and index < 40 else []
         pipeline.process(scene(*places), index / FPS)
     assert not pipeline._routers and not pipeline._finishes
+
+
+def test_a_face_that_comes_back_within_a_second_is_drawn_as_before(networks):
+    """Its number is known all the while, so its group is too: one look must not overrule all that was seen before."""
+    sure, wrong = Looker(), []
+
+    def looker(crop):
+        look = sure(crop)
+        return replace(look, female=1 - look.female) if wrong else look
+
+    painters = {group: Painter(COLOURS[group]) for group in GROUPS}
+    pipeline = Pipeline(painters, GROUPS, **networks | {"looker": looker})
+    groups = []
+    for index in range(65):
+        wrong += [True] * (index == 62)
+        there = not 40 <= index < 62
+        groups.append(pipeline.process(scene(*[(320, 200, 1.5)] * there), index / FPS).groups)
+    assert not groups[61] and groups[39] == groups[62] == groups[64]
 
 
 def test_a_real_model_draws_the_face(networks, model):

@@ -129,6 +129,8 @@ def test_a_style_is_chosen_with_groups_of_its_own():
             return (await message(visitor, "refused"))["sentence"]
 
         refused = [await said(style="oil"), await said(group="grown-ups"), await said(style="webtoon", group="kids")]
+        visitor.channel.send(json.dumps({"type": "settings", "faces": {"3": "kids"}}))
+        # What was said of face 3 is not said of whoever is face 3 in the other style.
         visitor.channel.send(json.dumps({"type": "settings", "style": "webtoon", "group": "grown-ups"}))
         await until(lambda: work.settings and work.settings[-1] == Settings(style="webtoon", group="grown-ups"))
         refused.append(await said(group="kids"))
