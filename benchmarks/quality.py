@@ -42,14 +42,15 @@ WEIGHTS_MB = 8.0
 
 @dataclass
 class Run:
-    """What a run measures with, and what it found. rows: the baseline, the photo as it is, then the models."""
+    """What a run measures with, and what it found. rows: the baseline, the photo as it is, then the models. shown: the
+    shares of own colours and lines that live video takes by default."""
 
     data: Path
     models: Path | None
     parts: frozenset[str]
     pictures: int | None
     rows: list["Photo | Model"]
-    tone: float
+    shown: tuple[float, float]
     progress: Progress
     figures: list["Figure"] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -92,7 +93,7 @@ def people(run: Run) -> None:
     bars = {} if run.rows[0].name == BASELINE_NAME else quality_figures.PUBLISHED_IDENTITY
     for row in run.rows:
         run.progress.passing(f"people: {row.name}")
-        sights = judges.look(row, run.cases, run.tone, photos)
+        sights = judges.look(row, run.cases, run.shown, photos)
         if "kid" in run.parts:
             run.figures += quality_figures.kid(sights, real, row.name, row.groups)
         if "identity" in run.parts:
@@ -102,7 +103,7 @@ def people(run: Run) -> None:
                 bars = {figure.name: figure.value for figure in found}
         if "kind" in run.parts:
             run.figures += quality_figures.kinds(sights, row.name)
-            run.figures += quality_figures.kinds(sights, row.name, "toned") if row.groups else []
+            run.figures += quality_figures.kinds(sights, row.name, "plain") if row.groups else []
         if "colours" in run.parts:
             run.figures += quality_figures.colours(sights, row.name)
         if "glasses" in run.parts:
@@ -139,7 +140,7 @@ def hard(run: Run) -> None:
     photos: dict = {}
     for row in run.rows:
         run.progress.passing(f"hard: {row.name}")
-        run.figures += quality_figures.hard(judges.look(row, run.hard_cases, run.tone, photos), row.name)
+        run.figures += quality_figures.hard(judges.look(row, run.hard_cases, run.shown, photos), row.name)
 
 
 def paper(run: Run) -> None:
@@ -151,7 +152,7 @@ def paper(run: Run) -> None:
     cases, theirs = quality_judges.published(run.data, Cutter(), judges)
     photos: dict = {}
     for row in run.rows:
-        run.figures += quality_figures.paper(judges.look(row, cases, run.tone, photos), row.name)
+        run.figures += quality_figures.paper(judges.look(row, cases, run.shown, photos), row.name)
     run.figures += quality_figures.paper(theirs, "few-shot paper")
     run.notes.append("paper: a model that learned from fewshot_groups has seen these photos")
 
@@ -176,7 +177,8 @@ def measured(run: Run) -> dict[str, object]:
     return {
         "machine": machine,
         "pictures_per_group": run.pictures,
-        "tone": run.tone,
+        "tone": run.shown[0],
+        "detail": run.shown[1],
         "models": [
             {"name": row.name, "groups": row.groups, "arithmetic": row.arithmetic, "weights_mb": row.weights_mb}
             for row in run.rows
@@ -275,16 +277,18 @@ def _opened(options: argparse.Namespace) -> Run:
         if opened.name in [row.name for row in rows]:
             opened.name = f"{opened.name} {number + 1}"
         rows.append(opened)
-    return Run(options.data, models, frozenset(parts), options.pictures, rows, Settings().tone, Progress())
+    return Run(
+        options.data, models, frozenset(parts), options.pictures, rows, (Settings().tone, Settings().detail), Progress()
+    )
 
 
 def _draw(file: Path, run: Run) -> None:
     from benchmarks import quality_sheet
 
     if run.cases:
-        quality_sheet.groups(file, run.cases, run.rows, run.tone)
+        quality_sheet.groups(file, run.cases, run.rows, run.shown)
     if run.hard_cases:
-        quality_sheet.hard(quality_sheet.beside(file, "hard"), run.hard_cases, run.rows, run.tone)
+        quality_sheet.hard(quality_sheet.beside(file, "hard"), run.hard_cases, run.rows, run.shown)
     quality_sheet.strips(file, run.clips)
 
 

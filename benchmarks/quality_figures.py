@@ -6,7 +6,7 @@ figure of the same run, or as published where its weights are not at hand.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 
@@ -31,7 +31,9 @@ _PUBLISHED = {
     "utkface": {"kids": 0.61, "young-women": 0.50, "elderly": 0.62, "young-men": 0.52},
 }
 PUBLISHED_IDENTITY = {
-    f"identity same, {table}/{group}": value for table, of in _PUBLISHED.items() for group, value in of.items()
+    f"identity same of the network alone, {table}/{group}": value
+    for table, of in _PUBLISHED.items()
+    for group, value in of.items()
 }
 SKIN_UNDER, SKIN_APART = 12.0, 4.0  # CIELAB: input to output, and between ethnicities
 
@@ -110,37 +112,32 @@ def kid(sights: Sequence[Sight], real: Mapping[str, np.ndarray], model: str, gro
 
 def identity(sights: Sequence[Sight], model: str, bars: Mapping[str, float]) -> list[Figure]:
     """Cosine of input and output, of the same and of other people, found as nearest of the set's photos, and the change
-    inside the face beside it. bars: by name, the baseline's."""
+    inside the face beside it. bars: by name, those of the baseline, a network
+    alone."""
     figures = []
-    for name, of in sets(sights).items():
-        photos = np.stack([sight.photo.vector for sight in of])
-        drawn = np.stack([sight.plain.vector for sight in of])
-        toned = np.stack([sight.toned.vector for sight in of])
-        alike, same = photos @ drawn.T, np.eye(len(of), dtype=bool)
-        changed = float(np.mean([sight.plain.change for sight in of]))
+    for (name, of), (moment, said) in product(
+        sets(sights).items(), (("shown", ""), ("plain", " of the network alone"))
+    ):
+        seen = [getattr(sight, moment) for sight in of]
+        alike = np.stack([sight.photo.vector for sight in of]) @ np.stack([each.vector for each in seen]).T
+        same = np.eye(len(of), dtype=bool)
+        changed = float(np.mean([each.change for each in seen]))
         nearest = alike.argmax(axis=0) == np.arange(len(of))
-        cartoon = changed >= CARTOON_FROM
-
-        def figure(what: str, values, name=name, of=of, cartoon=cartoon) -> Figure:
-            bar = bars.get(f"identity {what}, {name}")
-            sense = None if bar is None else AT_LEAST
-            mean, error = float(np.mean(values)), bootstrap(values)
-            return Figure(f"identity {what}, {name}", model, mean, bar, sense, error, len(of), counts=cartoon)
-
-        figures += [
-            figure("same", alike[same]),
-            figure("found", nearest),
-            Figure(f"identity same at the default tone, {name}", model, float((photos * toned).sum(axis=1).mean())),
-            Figure(f"identity change, {name}", model, changed, pictures=len(of)),
-        ]
+        for what, values in (("same", alike[same]), ("found", nearest)):
+            bar = bars.get(f"identity {what} of the network alone, {name}")
+            sense, error = None if bar is None else AT_LEAST, bootstrap(values)
+            mean, cartoon = float(np.mean(values)), changed >= CARTOON_FROM
+            full = f"identity {what}{said}, {name}"
+            figures.append(Figure(full, model, mean, bar, sense, error, len(of), counts=cartoon))
+        figures.append(Figure(f"identity change{said}, {name}", model, changed, pictures=len(of)))
         if len(of) > 1:
-            figures.append(Figure(f"identity others, {name}", model, float(alike[~same].mean())))
+            figures.append(Figure(f"identity others{said}, {name}", model, float(alike[~same].mean())))
     return figures
 
 
-def kinds(sights: Sequence[Sight], model: str, moment: str = "plain") -> list[Figure]:
-    """Sex and age that an age and sex network sees in cartoons, by table. moment: "plain" or "toned"."""
-    figures, said = [], "" if moment == "plain" else " at the default tone"
+def kinds(sights: Sequence[Sight], model: str, moment: str = "shown") -> list[Figure]:
+    """Sex and age that an age and sex network sees in cartoons, by table. moment: "shown" or "plain"."""
+    figures, said = [], "" if moment == "shown" else " of the network alone"
     for name, of in by(sights, lambda s: f"{s.case.source}/{s.case.kind}" if sure(s) else None).items():
         table, kind = name.split("/")
         guesses = [getattr(sight, moment).guess for sight in of]
@@ -159,10 +156,13 @@ def kinds(sights: Sequence[Sight], model: str, moment: str = "plain") -> list[Fi
 
 
 def colours(sights: Sequence[Sight], model: str) -> list[Figure]:
-    """Median CIELAB distance of cheeks, input to output, by ethnicity, at the default tone and at tone 0."""
+    """Median CIELAB distance of cheeks, input to output, by ethnicity, as shown and of the network alone."""
     figures = []
     people = by(sights, lambda sight: sight.case.person.ethnicity)
-    for moment, said, bars in (("toned", "", (SKIN_UNDER, SKIN_APART)), ("plain", " at tone 0", (None, None))):
+    for moment, said, bars in (
+        ("shown", "", (SKIN_UNDER, SKIN_APART)),
+        ("plain", " of the network alone", (None, None)),
+    ):
         medians = []
         for ethnicity, of in people.items():
             apart = np.array([np.linalg.norm(getattr(sight, moment).skin - sight.photo.skin) for sight in of])
@@ -181,10 +181,10 @@ def colours(sights: Sequence[Sight], model: str) -> list[Figure]:
 
 
 def glasses(sights: Sequence[Sight], model: str, error_on_drawings: str) -> list[Figure]:
-    """Share of pictures with glasses that keep them, and of those without that gain some, at the default tone."""
+    """Share of pictures with glasses that keep them, and of those without that gain some, as shown."""
     figures = []
     for wears, what, bar, sense in ((True, "kept %", 80.0, AT_LEAST), (False, "gained %", 3.0, AT_MOST)):
-        seen = [sight.toned.glasses > 0.5 for sight in sights if sight.case.wears_glasses == wears]
+        seen = [sight.shown.glasses > 0.5 for sight in sights if sight.case.wears_glasses == wears]
         if seen:
             value, error = 100 * float(np.mean(seen)), 100 * bootstrap(seen)
             figures.append(
@@ -199,13 +199,13 @@ def hard(sights: Sequence[Sight], model: str) -> list[Figure]:
     """Of each kind of hard picture: holes in the face, identity, glasses kept where they are worn."""
     figures = []
     for kind, of in by(sights, lambda sight: sight.case.kind).items():
-        holes = [100 * sight.toned.holes for sight in of]
-        alike = [float(sight.photo.vector @ sight.plain.vector) for sight in of]
+        holes = [100 * sight.shown.holes for sight in of]
+        alike = [float(sight.photo.vector @ sight.shown.vector) for sight in of]
         figures += [
             Figure(f"hard holes in the face %, {kind}", model, float(np.mean(holes)), pictures=len(of)),
             Figure(f"hard identity, {kind}", model, float(np.mean(alike)), error=bootstrap(alike), pictures=len(of)),
         ]
-        worn = [sight.toned.glasses > 0.5 for sight in of if sight.case.wears_glasses]
+        worn = [sight.shown.glasses > 0.5 for sight in of if sight.case.wears_glasses]
         if worn and kind == "glasses":
             kept = 100 * float(np.mean(worn))
             figures.append(Figure(f"hard glasses kept %, {kind}", model, kept, 80.0, AT_LEAST, pictures=len(worn)))
@@ -217,12 +217,12 @@ def paper(sights: Sequence[Sight], model: str) -> list[Figure]:
     figures = []
     for group in [name for name in TOLD_APART if any(sight.case.kind == name for sight in sights)]:
         of = [sight for sight in sights if sight.case.kind == group]
-        alike = [float(sight.photo.vector @ sight.plain.vector) for sight in of]
+        alike = [float(sight.photo.vector @ sight.shown.vector) for sight in of]
         figures.append(Figure(f"paper identity, {group}", model, float(np.mean(alike)), pictures=len(of)))
         if group.startswith("young"):
-            right = [(sight.plain.guess.female > 0.5) == (group == "young-women") for sight in of]
+            right = [(sight.shown.guess.female > 0.5) == (group == "young-women") for sight in of]
             figures.append(Figure(f"paper {group} called so %", model, 100 * float(np.mean(right)), pictures=len(of)))
         else:
-            age = float(np.median([sight.plain.guess.age for sight in of]))
+            age = float(np.median([sight.shown.guess.age for sight in of]))
             figures.append(Figure(f"paper {group}, median age", model, age, pictures=len(of)))
     return figures

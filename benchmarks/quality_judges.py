@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import faces_groups
 from benchmarks.faces_groups import Guess
-from benchmarks.quality_people import Case, Cutter, Model, Photo, finished, laid
+from benchmarks.quality_people import PLAIN, Case, Cutter, Model, Photo, finished, laid
 from faces.align import CROP, align_matrix, crop
 from faces.looks import Looker
 from faces.pictures import pictures, read
@@ -51,12 +51,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sight:
-    """A case: its photo, its cartoon at tone 0 and at the default; first: features of what the first branch draws."""
+    """A case: its photo, its cartoon by the network alone and as it is shown; first: features of the first branch's."""
 
     case: Case
     photo: Seen
     plain: Seen
-    toned: Seen
+    shown: Seen
     first: np.ndarray | None = None
 
 
@@ -97,19 +97,22 @@ class Judges:
 
         return self._features(network_input([picture], picture.shape[0]))[0]
 
-    def look(self, model: Model | Photo, cases: Sequence[Case], tone: float, photos: dict[int, Seen]) -> list[Sight]:
-        """What `model` makes of every case; photos: what was seen of a case's photo before, by id, filled here."""
+    def look(
+        self, model: Model | Photo, cases: Sequence[Case], shown: tuple[float, float], photos: dict[int, Seen]
+    ) -> list[Sight]:
+        """What `model` makes of every case; shown: shares of own colours and lines; photos: what was seen
+        of a case's photo before, by id, filled here."""
         sights = []
         for case in cases:
             photo = photos.get(id(case)) or photos.setdefault(id(case), self(case.crop, case))
             if not model.groups:
                 sights.append(Sight(case, photo, photo, photo, photo.features))
                 continue
-            plain, toned = (self(laid(drawn), case, drawn[..., 3]) for drawn in finished(model, case, (0.0, tone)))
+            plain, taken = (self(laid(drawn), case, drawn[..., 3]) for drawn in finished(model, case, (PLAIN, shown)))
             first = plain.features
             if self._features is not None and case.group in model.groups[1:]:
-                first = self.features(laid(finished(model, case, (0.0,), model.groups[0])[0]))
-            sights.append(Sight(case, photo, plain, toned, first))
+                first = self.features(laid(finished(model, case, (PLAIN,), model.groups[0])[0]))
+            sights.append(Sight(case, photo, plain, taken, first))
         return sights
 
 

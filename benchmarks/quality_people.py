@@ -29,6 +29,7 @@ from livetoon.errors import ModelError, UsageError
 PHOTO = "photo"  # the input left as it is: the opponent that no figure may crown
 TABLES = ("all_age_faces", "utkface")
 OPAQUE = 255
+PLAIN = (0.0, 0.0)  # shares of a person's own colours and own lines in a cartoon: the network alone
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,14 @@ class Model:
         return self._runners[self.groups[0]].infer(x)
 
 
-def finished(model: Model | Photo, case: Case, tones: Sequence[float], group: str | None = None) -> list[np.ndarray]:
-    """The cartoon of `case` at each tone, (256, 256, 4) uint8 RGBA, drawn once; group: another than the person's."""
+def finished(
+    model: Model | Photo, case: Case, shares: Sequence[tuple[float, float]], group: str | None = None
+) -> list[np.ndarray]:
+    """The cartoon of `case` at each (tone, detail), (256, 256, 4) uint8 RGBA, drawn once; group: who draws."""
     drawn = model(case.crop, group or case.group)
     if model.name == PHOTO:
-        return [drawn for _ in tones]
-    return [Finish()(drawn, case.crop, case.landmarks, np.eye(2, 3), 0.0, tone) for tone in tones]
+        return [drawn for _ in shares]
+    return [Finish()(drawn, case.crop, case.landmarks, np.eye(2, 3), 0.0, *each) for each in shares]
 
 
 def laid(cartoon: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Contact sheets of a quality run: by group, by difficulty, and a strip of each clip.
 
-    FILE.jpg           photo, cartoon without and with the person's own colours, by table and group
+    FILE.jpg           photo, cartoon by the network alone and as it is shown, by table and group
     FILE-hard.jpg      the hard pictures, each over what is made of it
     FILE-CLIP.jpg      moments of a clip, camera above
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.comparison_sheet import grid, write
 from benchmarks.quality_motion import Change
-from benchmarks.quality_people import Case, Model, Photo, finished, laid
+from benchmarks.quality_people import PLAIN, Case, Model, Photo, finished, laid
 
 PER_GROUP = 3  # people of a group and table: so both tables fit a screen
 ACROSS = 6  # hard pictures of a kind
@@ -29,24 +29,24 @@ def beside(file: Path, name: str) -> Path:
     return file.with_name(f"{file.stem}-{name}{file.suffix}")
 
 
-def groups(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], tone: float) -> None:
+def groups(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], shown: tuple[float, float]) -> None:
     """Some people of every group; every table is a block."""
     blocks = []
     drawing = [model for model in models if model.groups]
     for source in dict.fromkeys(case.source for case in cases):
-        shown: list[Case] = []
+        people: list[Case] = []
         for kind in dict.fromkeys(case.kind for case in cases):
-            shown += [case for case in cases if (case.source, case.kind) == (source, kind)][:PER_GROUP]
-        columns, heads = [[case.crop for case in shown]], [source]
+            people += [case for case in cases if (case.source, case.kind) == (source, kind)][:PER_GROUP]
+        columns, heads = [[case.crop for case in people]], [source]
         for model in drawing:
-            drawn = [[laid(one) for one in finished(model, case, (0.0, tone))] for case in shown]
+            drawn = [[laid(one) for one in finished(model, case, (PLAIN, shown))] for case in people]
             columns += [list(column) for column in zip(*drawn, strict=True)]
             heads += [f"{model.name}, plain", model.name]
-        blocks.append(grid(heads, [case.kind for case in shown], columns))
+        blocks.append(grid(heads, [case.kind for case in people], columns))
     write(path, _side_by_side(blocks))
 
 
-def hard(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], tone: float) -> None:
+def hard(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], shown: tuple[float, float]) -> None:
     """A row of photos of each kind, and below it what each model makes of them."""
     kinds: dict[str, list[Case]] = {}
     for case in cases:
@@ -56,7 +56,7 @@ def hard(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], ton
     for kind, of in kinds.items():
         rows.append((kind, [case.crop for case in of[:ACROSS]]))
         for model in drawing:
-            rows.append((f" {model.name}"[:14], [laid(finished(model, case, (tone,))[0]) for case in of[:ACROSS]]))
+            rows.append((f" {model.name}"[:14], [laid(finished(model, case, (shown,))[0]) for case in of[:ACROSS]]))
     half = (1 + len(drawing)) * -(-len(kinds) // 2)
     write(path, _side_by_side([_rows(rows[:half]), _rows(rows[half:])] if rows[half:] else [_rows(rows)]))
 
