@@ -89,6 +89,7 @@ def people(run: Run) -> None:
             f"KID by {judges.features_name}; few-shot cartoons of the rare groups may have trained a model"
         )
     drawings = quality_judges.error_on_drawings(run.data) if "glasses" in run.parts else ""
+    run.notes += [f"glasses: {drawings}"] if drawings else []
     photos: dict = {}
     bars = {} if run.rows[0].name == BASELINE_NAME else quality_figures.PUBLISHED_IDENTITY
     for row in run.rows:
