@@ -73,9 +73,16 @@ def by(sights: Sequence[Sight], key) -> dict[str, list[Sight]]:
 
 def sets(sights: Sequence[Sight]) -> dict[str, list[Sight]]:
     """By table and group, and by table and ethnicity; pictures that surely belong to no group stay out of the first."""
-    groups = by(sights, lambda sight: f"{sight.case.source}/{sight.case.kind}" if sure(sight) else None)
-    ethnicity = lambda sight: sight.case.person.ethnicity and f"{sight.case.source}/{sight.case.person.ethnicity}"  # noqa: E731
-    return {**groups, **by(sights, ethnicity)}
+
+    def ethnicity(sight: Sight) -> str | None:
+        said = sight.case.person.ethnicity
+        return f"{sight.case.source}/{said}" if said else None
+
+    return {**by(sights, _group), **by(sights, ethnicity)}
+
+
+def _group(sight: Sight) -> str | None:
+    return f"{sight.case.source}/{sight.case.kind}" if sure(sight) else None
 
 
 def sure(sight: Sight) -> bool:
@@ -112,8 +119,7 @@ def kid(sights: Sequence[Sight], real: Mapping[str, np.ndarray], model: str, gro
 
 def identity(sights: Sequence[Sight], model: str, bars: Mapping[str, float]) -> list[Figure]:
     """Cosine of input and output, of the same and of other people, found as nearest of the set's photos, and the change
-    inside the face beside it. bars: by name, those of the baseline, a network
-    alone."""
+    inside the face beside it. bars: by name, those of the baseline, a network alone."""
     figures = []
     for (name, of), (moment, said) in product(
         sets(sights).items(), (("shown", ""), ("plain", " of the network alone"))
@@ -138,7 +144,7 @@ def identity(sights: Sequence[Sight], model: str, bars: Mapping[str, float]) -> 
 def kinds(sights: Sequence[Sight], model: str, moment: str = "shown") -> list[Figure]:
     """Sex and age that an age and sex network sees in cartoons, by table. moment: "shown" or "plain"."""
     figures, said = [], "" if moment == "shown" else " of the network alone"
-    for name, of in by(sights, lambda s: f"{s.case.source}/{s.case.kind}" if sure(s) else None).items():
+    for name, of in by(sights, _group).items():
         table, kind = name.split("/")
         guesses = [getattr(sight, moment).guess for sight in of]
         ages, male = np.array([guess.age for guess in guesses]), np.array([guess.female < 0.5 for guess in guesses])
