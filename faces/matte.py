@@ -7,6 +7,7 @@ IN OUT` writes pictures with their alpha as PNG.
 """
 
 import argparse
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,13 +24,16 @@ from livetoon.files import replacing
 
 FILE = "matte.onnx"
 SIDE = 128  # px, input and output of the network
-SQUEEZE = 16 / 9  # sides of a picture may differ by this; of a longer one the square's rest repeats its border
+SQUEEZE = 16 / 9  # sides of a picture may differ by this; in a longer frame the square's rest repeats its border
 
+MOST_PARTS = 16  # that a still picture which is longer is looked at in
 NEAR = 2  # px of 128 around a pixel in which the picture's edges are looked for
 FLAT = 5e-4  # variance of grey in [0, 1] below which there is no edge to follow
 NOTHING, EVERYTHING = 40, 215  # of 255: what is nearly background or nearly person is made so, or a haze would stay
 REFINED_PX = 2048  # longer side at which edges are found; a larger alpha is enlarged from there
 
+SURELY_ROOM = 0.1  # alpha up to which a hole in a person is one
+LEVELS = (0.5, 0.7, 0.9)  # alphas that surround holes
 STILL_S = 0.3  # where the picture does not change its alpha follows as slowly as this: a flicker is averaged away
 
 
@@ -55,12 +59,30 @@ class Matte:
             raise DataError(f"expected a picture (H, W, 3) uint8 RGB, got {came}; convert grey or RGBA pictures first")
         if not picture.size:
             raise DataError(f"expected a picture with pixels, got {picture.shape[1]}x{picture.shape[0]}")
+        if steady is None and len(parts := _parts(*picture.shape[:2])) > 1:
+            return self._joined(picture, parts)
         square, inside = squeezed(picture)
         alpha = self._net(network_input(square)[None])["alpha"][0, 0]
         grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
         if steady is not None:
             alpha = steady(alpha, grey, t)
-        return refined(alpha[inside], grey[inside], picture)
+        found = refined(whole(alpha[inside]), grey[inside], picture)
+        return found if steady is None else steady.held(found, inside)
+
+    def _joined(self, picture: np.ndarray, parts: list[slice]) -> np.ndarray:
+        """The alpha of a long picture, whose parts go over into each other where they overlap."""
+        lying, length = picture.shape[1] > picture.shape[0], max(picture.shape[:2])
+        joined = np.zeros(picture.shape[:2], np.float32)
+        for part in parts:
+            place = np.s_[:, part] if lying else np.s_[part]
+            # Towards a cut a part sees less and less of whoever stands there: the next part knows better.
+            at = np.arange(part.start, part.stop, dtype=np.float32)
+            first = at - part.start if part.start else np.float32(np.inf)
+            last = part.stop - 1 - at if part.stop < length else np.float32(np.inf)
+            weight = (np.minimum(first, last) * np.float32(4 / len(at))).clip(0, 1) * np.ones_like(at)
+            alpha = self(np.ascontiguousarray(picture[place]))
+            np.maximum(joined[place], alpha * (weight if lying else weight[:, None]), out=joined[place])
+        return np.rint(joined).astype(np.uint8)
 
 
 class Steady:
@@ -72,14 +94,37 @@ class Steady:
     def reset(self) -> None:
         """Forget the video: the next alpha is taken as it is."""
         self._alpha: np.ndarray | None = None
+        self._share: np.ndarray | None = None
+        self._held: np.ndarray | None = None
         self._moved = Moved(STILL_S)
 
     def __call__(self, alpha: np.ndarray, grey: np.ndarray, t: float) -> np.ndarray:
         """alpha: (128, 128) float32; grey: (128, 128) uint8, the picture; t: seconds -> (128, 128) float32."""
-        share = self._moved(grey, t)
+        share = self._share = self._moved(grey, t)
         known = share is not None and self._alpha is not None
         self._alpha = self._alpha + share * (alpha - self._alpha) if known else alpha.copy()
         return self._alpha
+
+    def held(self, alpha: np.ndarray, inside: tuple[slice, slice]) -> np.ndarray:
+        """The same for the alpha (H, W) uint8 of the whole picture, whose edges follow the noise of its pixels; inside:
+        the part of the small one that the picture fills."""
+        if self._share is not None and self._held is not None and self._held.shape == alpha.shape:
+            height, width = alpha.shape
+            share = cv2.resize(self._share[inside], (width, height), interpolation=cv2.INTER_LINEAR)
+            alpha = cv2.blendLinear(alpha, self._held, share, 1 - share)
+        self._held = alpha
+        return alpha
+
+
+def _parts(height: int, width: int) -> list[slice]:
+    """Of a picture longer than `SQUEEZE` the overlapping parts along its longer side that are looked at one by one: a
+    person is too small in the whole of it. One part for other pictures, and for those that are hardly pictures."""
+    short, length = sorted((height, width))
+    part = round(SQUEEZE * short)
+    count = 1 + math.ceil(max(0, length - part) / max(1, part // 2))
+    if count > MOST_PARTS or length <= part:
+        return [slice(0, length)]
+    return [slice(start, start + part) for start in np.linspace(0, length - part, count).round().astype(int).tolist()]
 
 
 def squeezed(picture: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
@@ -103,6 +148,24 @@ def shrunk(picture: np.ndarray, width: int, height: int) -> np.ndarray:
         half = picture.shape[1] // 2, picture.shape[0] // 2
         picture = cv2.resize(picture[: half[1] * 2, : half[0] * 2], half, interpolation=cv2.INTER_AREA)
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def whole(alpha: np.ndarray) -> np.ndarray:
+    """alpha (h, w) float32 without the holes that the network is unsure of: what the person surrounds on all sides is
+    the person, unless it is surely the room, as between an arm and the body. The picture's lower side surrounds too.
+    """
+    height, width = alpha.shape
+    filled = alpha.copy()
+    unsure = alpha > SURELY_ROOM
+    for level in LEVELS:
+        below = np.ones((height + 2, width + 2), np.uint8)  # with a frame to flood from
+        below[1:-1, 1:-1] = filled < level
+        below[-1, 1:-1] = 0
+        for corner in ((0, 0), (width + 1, 0)):
+            cv2.floodFill(below, None, corner, 2)
+        hole = below == 1
+        filled[hole[1:-1, 1:-1] & unsure] = 1
+    return filled
 
 
 def network_input(square: np.ndarray) -> np.ndarray:

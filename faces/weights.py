@@ -16,7 +16,7 @@ SHA256 = {
     "face_detection_short_range.tflite": "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
     "face_detection_full_range_sparse.tflite": "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",
     "face_landmark.tflite": "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
-    "matte.onnx": "2cae173314b5c7a83ec50c513a9dadd5cecc8bc1bf26bdfc51b3fcc48895e07b",
+    "matte.onnx": "07e5f9ab783df5db3e124a8517477b630abad983c039ac8d9707012e740adccb",
     "retinaface_mobilenet025.onnx": "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
 }
 
