@@ -223,6 +223,8 @@ def test_the_style_changes_without_connecting_anew(loop, clip, screenshots):
             await page.run("window.ended = 0; document.getElementById('cartoon').onemptied = () => { window.ended++; }")
             seen = [await page.run(chips)]
             await page.click("#group-chips label:last-child")
+            while ("ink", "kids") not in groups:
+                await asyncio.sleep(0.02)
             for style, channel in (("webtoon", 0), ("ink", 1)):
                 await page.click(f"#style-chips label:has([value={style}])")
                 for _ in range(200):
