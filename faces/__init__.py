@@ -12,7 +12,7 @@
     paste      cartoon -> picture
     finish     before the paste: skin and hair take the person's colours, stray white is let go
     detail     of it, the lines and the light
-    calm       what does not move does not shimmer
+    calm       what stays the same neither shimmers nor boils
     matte      the person in any picture, as an alpha; background: what stands behind people in video
     looks      crop -> age, sex, glasses
     groups     looks of a track -> which group's style draws this face; judge: how well that goes on a table's pictures
