@@ -43,12 +43,12 @@ class Settings:
     first. UsageError for anything else.
 
     >>> Settings(group="kids", strength=0.5).tone
-    0.95
+    1.0
     """
 
     group: str = AUTO
     strength: float = 1.0
-    tone: float = 0.95
+    tone: float = 1.0
     detail: float = 0.7
     background: str = CAMERA
     background_colour: str = COLOUR
