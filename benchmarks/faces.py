@@ -23,7 +23,7 @@ from faces.detect import BlazeFace, RetinaFace
 from faces.looks import Looker
 from faces.paste import outline, paste
 from faces.still import FaceFinder
-from faces.tables import Person, held_out, read_people
+from faces.tables import Person, people_held_out, read_people
 from faces.track import Tracker
 from livetoon import cli
 from livetoon.errors import UsageError
@@ -177,10 +177,8 @@ def _tables(data: Path, progress: Progress) -> list[tuple[str, list[Person]]]:
         if not file.is_file():
             progress.line(f"left out: {file} is not there")
             continue
-        people = read_people(file)
-        unseen = held_out([person.file for person in people])
-        if unseen:
-            tables.append((name, [person for person in people if person.file in unseen]))
+        if unseen := people_held_out(read_people(file)):
+            tables.append((name, unseen))
         else:
             progress.line(f"left out: {file} is too small to hold rows back")
     return tables

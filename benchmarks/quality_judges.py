@@ -17,7 +17,7 @@ from faces.align import CROP, align_matrix, crop
 from faces.looks import Looker
 from faces.pictures import pictures, read
 from faces.still import FaceFinder
-from faces.tables import Person, held_out, read_people
+from faces.tables import Person, people_held_out, read_people
 from livetoon.errors import UsageError
 
 IDENTITY = "mobilefacenet_128d.onnx"  # of the folder of public networks
@@ -179,12 +179,10 @@ def error_on_drawings(data: Path) -> str:
     listed = data / "cartoons" / "glasses.csv"
     if not listed.is_file():
         return "the judge was not tried on drawings: cartoons/glasses.csv is missing"
-    people = read_people(listed)
-    unseen = held_out([person.file for person in people])
     finder, looker = FaceFinder("cartoon"), Looker()
     wrong: dict[bool, list[bool]] = {True: [], False: []}
-    for person in people:
-        if person.file not in unseen or not person.file.startswith("anime"):
+    for person in people_held_out(read_people(listed)):
+        if not person.file.startswith("anime"):
             continue
         picture = read(person.path)
         if (found := finder(picture)) is not None:

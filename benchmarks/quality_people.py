@@ -23,7 +23,7 @@ from faces.looks import Look, Looker
 from faces.matte import on_white
 from faces.pictures import read
 from faces.still import FACE_PER_EYES, FaceFinder
-from faces.tables import Person, held_out, lines, read_people
+from faces.tables import Person, lines, people_held_out, read_people
 from livetoon.errors import ModelError, UsageError
 
 PHOTO = "photo"  # the input left as it is: the opponent that no figure may crown
@@ -91,13 +91,12 @@ def tables(data: Path, pictures: int | None) -> dict[str, list[Person]]:
     for name in TABLES:
         if not (data / name / "table.csv").is_file():
             continue
-        people = read_people(data / name / "table.csv")
-        unseen = held_out([person.file for person in people])
+        people = people_held_out(read_people(data / name / "table.csv"))
         said = {}
         if (data / name / "glasses.csv").is_file():
             said = {person.file: person for person in read_people(data / name / "glasses.csv")}
         kept, seen = [], Counter()
-        for person in (person.completed(said.get(person.file)) for person in people if person.file in unseen):
+        for person in (person.completed(said.get(person.file)) for person in people):
             group = (person.group, person.female)
             seen[group] += 1
             if pictures is None or seen[group] <= pictures:

@@ -16,7 +16,7 @@ from faces.groups import RULES, TOLD_APART, group_of, shares
 from faces.looks import Look, Looker
 from faces.pictures import read
 from faces.still import FaceFinder
-from faces.tables import Person, held_out, read_people
+from faces.tables import Person, people_held_out, read_people
 from livetoon.errors import DataError
 from livetoon.progress import Progress
 from livetoon.tables import table as as_table
@@ -48,8 +48,7 @@ def evaluate(table: Path, images: Path | None = None, only_held: bool = False, n
     """
     people = read_people(table, images)
     if only_held:
-        names = held_out([person.file for person in people])
-        people = [person for person in people if person.file in names]
+        people = people_held_out(people)
     if not any(truth_of(person) or person.glasses is not None for person in people):
         raise DataError(
             f"{table}: no row of kids, elderly, or young with a sex; expected file, sex and group (or age), or glasses"

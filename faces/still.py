@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 
 from faces.detect import BlazeFace, Detection, RetinaFace
+from faces.finders import Finders
 from faces.landmarks import Mesh, five
-from faces.track import CERTAIN, CLEAR, PRESENT, Finders
+from faces.track import CERTAIN, CLEAR, PRESENT
 
 SEARCHED_PX = 1280  # longer side at which a picture is searched; the crop is cut from all of its pixels
 ROOM = 3  # a third of the longer side is added on each side: a face that fills the picture is found better

@@ -122,3 +122,9 @@ def read_people(table: Path, images: Path | None = None) -> list[Person]:
             )
         )
     return people
+
+
+def people_held_out(people: Sequence[Person]) -> list[Person]:
+    """Those of a table's people that `held_out` keeps back, in the same order."""
+    names = held_out([person.file for person in people])
+    return [person for person in people if person.file in names]

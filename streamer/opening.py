@@ -19,7 +19,6 @@ from faces.groups import RULES, Rule
 from faces.looks import Looker
 from faces.matte import Matte
 from faces.public_crop import LIVETOON
-from faces.track import Finders
 from livetoon.errors import UsageError
 from streamer.media import Process
 from streamer.pipeline import Pipeline, Settings
@@ -90,14 +89,14 @@ def pipeline_of(
     return _pipeline(runners, max_faces, _networks(detector, faces), crop, rules)
 
 
-def _networks(detector: str, faces: Path) -> tuple[Finders, Looker, Matte]:
+def _networks(detector: str, faces: Path) -> tuple[finders.Finders, Looker, Matte]:
     return finders.opened(detector, faces), Looker(faces), Matte(faces)
 
 
 def _pipeline(
     runners: Mapping[str, Runner],
     max_faces: int,
-    networks: tuple[Finders, Looker, Matte],
+    networks: tuple[finders.Finders, Looker, Matte],
     crop: str = LIVETOON,
     rules: Mapping[str, Rule] = RULES,
 ) -> Pipeline:

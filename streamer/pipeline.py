@@ -17,13 +17,14 @@ from faces.align import CROP, crops
 from faces.background import CAMERA, COLOUR, KINDS, Background, rgb_of
 from faces.calm import Calm
 from faces.face import Face
+from faces.finders import Finders
 from faces.finish import Finish
 from faces.groups import AUTO, RULES, Router, Rule
 from faces.looks import Looker
 from faces.matte import Matte, Steady, on_white
 from faces.paste import hide, outline, paste
 from faces.public_crop import LIVETOON, Framing, framing
-from faces.track import FADE_S, KEEP_S, Finders, Tracker
+from faces.track import FADE_S, KEEP_S, Tracker
 from livetoon.errors import DataError, UsageError
 
 STAGES = ("search", "landmarks", "crop", "group", "generator", "tone", "paste", "background")

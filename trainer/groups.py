@@ -25,7 +25,7 @@ from faces.groups import AGE_BANDS
 from faces.looks import AGES, SIDE, network_input
 from faces.pictures import read
 from faces.still import FaceFinder
-from faces.tables import Person, held_out, read_people
+from faces.tables import Person, people_held_out, read_people
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
 from trainer import small
@@ -76,8 +76,7 @@ def people_of(tables: Sequence[Path], train_only: Sequence[Path]) -> list[Person
     for table in [*tables, *train_only]:
         people = read_people(table if table.suffix == ".csv" else table / "table.csv")
         if table in tables:
-            names = held_out([person.file for person in people])
-            unseen |= {person.path for person in people if person.file in names}
+            unseen |= {person.path for person in people_held_out(people)}
         for person in people:
             everybody[person.path] = person.completed(everybody.get(person.path))
     return [person for path, person in everybody.items() if path not in unseen]

@@ -18,6 +18,7 @@ FILES = ("data", "photos", "face-id", "identity", "points", "masks", "init")  # 
 VALUES = ("preset", "groups", "basic", "ada", "group-loss")
 SWITCHES = ("no-face-id", "qat", "as-published")
 FOR_READERS = ("makes",)
+KEYS = (*VALUES, *FILES, *SWITCHES, "set", *FOR_READERS)
 
 
 def arguments(recipe: Path, root: Path) -> list[str]:
@@ -27,9 +28,8 @@ def arguments(recipe: Path, root: Path) -> list[str]:
     command does not know.
     """
     said = _read(recipe)
-    unknown = said.keys() - {*FILES, *VALUES, *SWITCHES, *FOR_READERS, "set"}
-    if unknown:
-        raise UsageError(f"--recipe {recipe}: {sorted(unknown)[0]}: no such key; expected {', '.join(_known())}")
+    if unknown := said.keys() - set(KEYS):
+        raise UsageError(f"--recipe {recipe}: {sorted(unknown)[0]}: no such key; expected {', '.join(KEYS)}")
     return [word for key, value in said.items() for word in _words(recipe, key, value, root)]
 
 
@@ -73,7 +73,3 @@ def _words(recipe: Path, key: str, value: object, root: Path) -> Iterator[str]:
         yield from [f"--{key}"] if value else []
     else:
         raise UsageError(f"--recipe {recipe}: {key}: {json.dumps(value)} is no value for it")
-
-
-def _known() -> list[str]:
-    return [*VALUES, *FILES, *SWITCHES, "set", *FOR_READERS]
