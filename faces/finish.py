@@ -1,5 +1,5 @@
 """What is done to a cartoon before it is pasted: skin and hair take the person's colours, the drawing some of the
-person's own lines and light (detail.py), stray white is let go.
+person's own lines (detail.py) and light (light.py), stray white is let go.
 
 All masks are found on 64 px copies of crop and cartoon; the cartoon itself is touched by multiplications alone,
 with a factor for each channel and pixel.
@@ -14,11 +14,11 @@ from faces.align import move
 from faces.detail import ONE as DETAIL_ONE
 from faces.detail import detail
 from faces.hair import HairTone
+from faces.light import light
 from faces.skin import SkinTone
 from faces.stray import keep
 
 SMALL = 64  # px, side on which masks are found
-MASKS_EVERY_S = 0.1  # heads lie still in their crop: about every third frame has masks of its own
 ONE = 128  # factor 1 in uint8: factors reach from 0 to 2
 
 
@@ -41,8 +41,6 @@ class Finish:
 
     def __init__(self):
         self._skin, self._hair = SkinTone(), HairTone()
-        self._factors: np.ndarray | None = None
-        self._made_for: tuple[float, float] = (0.0, 0.0)
 
     def __call__(
         self,
@@ -64,27 +62,28 @@ class Finish:
             return cartoon
         side = cartoon.shape[0]
         small = _small(crop)
-        made, made_tone = self._made_for
-        if self._factors is None or tone != made_tone or not 0 <= t - made < MASKS_EVERY_S:
-            points = move(matrix, landmarks) * np.float32(SMALL / side)
-            self._factors = self._make(Small(_small(cartoon), small, points), t, tone)
-            self._made_for = t, tone
-        toned = cv2.multiply(cartoon, cv2.resize(self._factors, (side, side)), scale=1 / ONE)
+        points = move(matrix, landmarks) * np.float32(SMALL / side)
+        factors = self._factors(Small(_small(cartoon), small, points), t, tone, own)
+        finished = cv2.multiply(cartoon, cv2.resize(factors, (side, side)), scale=1 / ONE)
         if own > 0:
             factor = detail(crop, small, own)
             factors = cv2.merge([factor, factor, factor, np.full_like(factor, DETAIL_ONE)])
-            toned = cv2.multiply(toned, factors, scale=1 / DETAIL_ONE)
-        return toned
+            finished = cv2.multiply(finished, factors, scale=1 / DETAIL_ONE)
+        return finished
 
-    def _make(self, small: Small, t: float, tone: float) -> np.ndarray:
+    def _factors(self, small: Small, t: float, tone: float, own: float) -> np.ndarray:
         """(64, 64, 4) uint8: the factor of each channel, in parts of 128."""
         factors = np.full((SMALL, SMALL, 4), ONE, np.uint8)
         for part in (self._skin(small, t, tone), self._hair(small, t, tone)) if tone > 0 else ():
             if part is not None:
                 mask, gain = part
                 table = ONE * (1 + np.arange(256)[:, None] / 255 * (np.append(gain, 1.0) - 1))
-                own = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGBA), np.rint(table).astype(np.uint8)[None])
-                factors = cv2.multiply(factors, own, scale=1 / ONE)
+                taken = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGBA), np.rint(table).astype(np.uint8)[None])
+                factors = cv2.multiply(factors, taken, scale=1 / ONE)
+        if own > 0:
+            drawn = cv2.cvtColor(cv2.multiply(small.cartoon, factors, scale=1 / ONE), cv2.COLOR_RGBA2RGB)
+            lit = light(drawn, small.crop, small.points, own)
+            factors = cv2.multiply(factors, cv2.merge([lit] * 4), dtype=cv2.CV_8U)
         cv2.mixChannels([cv2.convertScaleAbs(keep(small), alpha=ONE / 255)], [factors], [0, 3])
         return factors
 
