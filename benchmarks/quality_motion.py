@@ -66,7 +66,7 @@ def clip(model: Model, path: Path, frames: int | None = None) -> Change:
 
 def changes(model: Model, scene: Iterable[tuple[np.ndarray, float]], compare, settle=0, strip=False) -> Change:
     """scene: frames (H, W, 3) uint8 RGB with their seconds; compare: (frames before and now, face) -> two changes."""
-    live, found = Pipeline(model.runner, model.groups), Change()
+    live, found = Pipeline(model.runner, model.groups, own_lines=model.own_lines), Change()
     before: tuple[np.ndarray, np.ndarray] | None = None
     for number, (frame, t) in enumerate(scene):
         result = live.process(frame, t)

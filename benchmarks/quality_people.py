@@ -142,6 +142,7 @@ class Model:
         if files.manifest.size != CROP or not files.manifest.alpha:
             raise UsageError(f"MODEL {model}: draws {files.manifest.size} px; expected {CROP} px with an alpha")
         self.name, self.groups = name or files.manifest.name, files.manifest.groups
+        self.own_lines = files.manifest.own_lines
         self.weights_mb = (files.folder / WEIGHTS).stat().st_size / 1e6
         self._runners = {group: open_runner(files.folder, group) for group in self.groups}
         self.arithmetic = self._runners[self.groups[0]].spec.arithmetic
@@ -166,7 +167,8 @@ def finished(
     drawn = model(case.crop, group or case.group)
     if model.name == PHOTO:
         return [drawn for _ in shares]
-    return [Finish()(drawn, case.crop, case.landmarks, np.eye(2, 3), 0.0, *each) for each in shares]
+    taken = [(tone, own if model.own_lines else 0.0) for tone, own in shares]
+    return [Finish()(drawn, case.crop, case.landmarks, np.eye(2, 3), 0.0, *each) for each in taken]
 
 
 def laid(cartoon: np.ndarray) -> np.ndarray:

@@ -61,6 +61,7 @@ def export(
     calibration: np.ndarray | None = None,
     report: Callable[[str], None] = print,
     int8_db: float = INT8_DB,
+    own_lines: bool = True,
 ) -> manifest.Manifest:
     """Write `generator`, live or translating, as a model folder.
 
@@ -117,6 +118,7 @@ def export(
             precisions=tuple(judged),
             alpha=graphs.has_alpha,
             traced_nodes=dict.fromkeys((manifest.graph_name(group) for group in generator.groups), graphs.operations),
+            own_lines=own_lines,
             int8={group: {"share": round(each.share, 4), "kept": list(each.kept)} for group, each in int8.items()},
         )
         if not (folder / CARD).exists():
@@ -282,6 +284,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument(
         "--int8-db", type=float, default=INT8_DB, metavar="DB", help="mean PSNR that INT8 should reach (default: 40)"
     )
+    arguments.add_argument(
+        "--reshapes",
+        action="store_true",
+        help="drawings have other proportions than the photo (trainer.distill --eyes): none of the person's own lines "
+        "are laid on them",
+    )
     arguments.add_argument("--licence", default=LICENCE, help="licence of the weights, for model.json")
     return cli.run(_command, arguments, argv)
 
@@ -297,7 +305,15 @@ def _command(options: argparse.Namespace) -> None:
     size = options.size or side_of(generator, weights)
     crops = read_crops(options.int8, CALIBRATION_CROPS, size) if options.int8 else None
     described = export(
-        generator, options.out, options.name, size, options.batch, options.licence, crops, int8_db=options.int8_db
+        generator,
+        options.out,
+        options.name,
+        size,
+        options.batch,
+        options.licence,
+        crops,
+        int8_db=options.int8_db,
+        own_lines=not options.reshapes,
     )
     print(_summary(described, options.out))
 

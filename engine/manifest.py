@@ -31,7 +31,8 @@ class Manifest:
     size: side S of a crop in px. batch: crops per call, None = any number.
     files: name -> sha256. nodes: graph -> operations in it. precisions: those that have graphs. alpha: whether the
     network draws its own; without, alpha is 255 everywhere. traced_nodes: graph -> operators of the network in torch.
-    int8: group -> `share` of the convolutions' work that is int8, and `kept`, the convolutions that are not.
+    int8: group -> `share` of the convolutions' work that is int8, and `kept`, the convolutions that are not. own_lines:
+    whether its drawings lie on the photo line on line, so that they can take a share of the person's own.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Manifest:
     alpha: bool = True
     traced_nodes: Mapping[str, int] = field(default_factory=dict)
     int8: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    own_lines: bool = True
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, {"version": VERSION, **asdict(self)})
@@ -159,7 +161,7 @@ def read(folder: Path) -> Manifest:
 def _check_types(manifest: Manifest) -> None:
     kinds = {
         "name": str, "network": str, "settings": dict, "size": int, "licence": str, "files": dict, "nodes": dict,
-        "alpha": bool, "traced_nodes": dict, "int8": dict,
+        "alpha": bool, "traced_nodes": dict, "int8": dict, "own_lines": bool,
     }  # fmt: skip
     for name, kind in kinds.items():
         value = getattr(manifest, name)

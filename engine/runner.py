@@ -28,7 +28,8 @@ class RunnerSpec:
     """What a runner runs, and where.
 
     size: side S of a crop in px. precision: as it was asked for. arithmetic: what most of it is really computed in,
-    "f32", "f16", "bf16" or "int8". alpha: whether the network draws one; without, it is 255 everywhere.
+    "f32", "f16", "bf16" or "int8". alpha: whether the network draws one; without, it is 255 everywhere. own_lines: as
+    the manifest has it.
     """
 
     name: str
@@ -41,13 +42,14 @@ class RunnerSpec:
     threads: int
     arithmetic: str
     alpha: bool = True
+    own_lines: bool = True
 
 
 def spec_of(files: ModelFiles, precision: str, backend: str, device: str, threads: int, arithmetic: str) -> RunnerSpec:
     """The spec of a runner for `files`."""
     described = files.manifest
     model = (described.name, described.network, files.group, described.size)
-    return RunnerSpec(*model, precision, backend, device, threads, arithmetic, described.alpha)
+    return RunnerSpec(*model, precision, backend, device, threads, arithmetic, described.alpha, described.own_lines)
 
 
 class Runner(Protocol):

@@ -116,6 +116,7 @@ def _command(options: argparse.Namespace) -> int:
         "model": first[0].spec.name,
         "groups": next(iter(groups.values())),
         "styles": groups,
+        "own_lines": [style for style, runners in styles.items() if next(iter(runners.values())).spec.own_lines],
         "max_faces": options.max_faces,
         "defaults": defaults_of(Settings()),
     }

@@ -103,7 +103,9 @@ def _pipeline(
     spec = next(iter(runners.values())).spec
     white = not spec.alpha and spec.network in ON_WHITE
     found, looker, matte = networks
-    return Pipeline(runners, list(runners), max_faces, found, looker, spec.size, matte, white, crop, rules)
+    return Pipeline(
+        runners, list(runners), max_faces, found, looker, spec.size, matte, white, crop, rules, spec.own_lines
+    )
 
 
 def process_maker(

@@ -121,7 +121,7 @@ class Pipeline:
     face whose group is unknown. Faces beyond `max_faces` are hidden. finders, looker, matte: networks to share with
     another pipeline that is never used at the same time. white: the runners want a person before white and give no
     alpha, so both are made here. crop: how a face is framed, one of `faces.public_crop.FRAMINGS`. rules: who belongs to
-    a group, by its name.
+    a group, by its name. own_lines: whether drawings lie on the photo line on line and may take the person's own.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Pipeline:
         white: bool = False,
         crop: str = LIVETOON,
         rules: Mapping[str, Rule] = RULES,
+        own_lines: bool = True,
     ):
         if not groups or len(set(groups)) < len(groups):
             raise UsageError(f"expected group names that differ, got {list(groups)}")
@@ -159,6 +160,7 @@ class Pipeline:
         self._alphas: dict[int, Steady] = {}
         self._crop, self._framings = crop, dict[int, Framing]()
         self._rules = rules
+        self._own_lines = own_lines
 
     def reset(self) -> None:
         """Forget every face, as before a new video; everything stays open."""
@@ -221,8 +223,9 @@ class Pipeline:
         cartoon = self._cartoon(group, picture, face.track, t)
         clock.lap("generator")
         finish = self._finishes.setdefault(face.track, Finish())
-        cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone, settings.detail)
-        kind = group, settings.tone, settings.detail
+        own = settings.detail if self._own_lines else 0.0
+        cartoon = finish(cartoon, picture, face.landmarks, matrix, t, settings.tone, own)
+        kind = group, settings.tone, own
         cartoon = self._calms.setdefault(face.track, Calm())(cartoon, picture, t, kind)
         clock.lap("tone")
         fade = 1 - min(1.0, max(0.0, (face.unseen_s - KEEP_S) / FADE_S))

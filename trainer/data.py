@@ -25,7 +25,7 @@ class Group:
     """One group's pictures. photos, cartoons: (S, S, 3) uint8 RGB; alphas: (S, S) uint8, 255 = person.
 
     names: of the photos' files. unpaired: photos without a drawing; unpaired_alphas: their persons, empty where nobody
-    marked them.
+    marked them. drawings: without a photo.
     """
 
     photos: list[np.ndarray] = field(default_factory=list)
@@ -34,6 +34,7 @@ class Group:
     unpaired: list[np.ndarray] = field(default_factory=list)
     unpaired_alphas: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    drawings: list[np.ndarray] = field(default_factory=list)
 
 
 def load(
@@ -42,8 +43,10 @@ def load(
     groups: Sequence[str],
     size: int,
     segment: Callable[[np.ndarray], np.ndarray] | None = None,
+    drawings: bool = False,
 ) -> dict[str, Group]:
     """Every pair of `folders` and every unpaired photo of `tables`, by group; `segment` marks the persons of these.
+    drawings: those without a photo too.
 
     DataError names a group that has nothing to learn from, and what was found instead.
     """
@@ -59,6 +62,10 @@ def load(
             found[name].cartoons.append(read(cartoon, size))
             found[name].alphas.append(person_mask(picture))
             found[name].names.append(photo.name)
+        for name, path in _drawings(Path(folder), groups) if drawings else ():
+            seen.add(name)
+            if name in found:
+                found[name].drawings.append(read(path, size))
     for table in tables:
         for name, picture, _ in aligned(Path(table), size):
             if name in found:
@@ -85,6 +92,13 @@ def _pairs(folder: Path, groups: Sequence[str]) -> list[tuple[str, Path, Path]]:
             drawn = {path.stem: path for each in beside if each.domain == "cartoon" for path in pictures(each.folder)}
             pairs += [(place.group, path, drawn[path.stem]) for path in pictures(place.folder) if path.stem in drawn]
     return pairs
+
+
+def _drawings(folder: Path, groups: Sequence[str]) -> list[tuple[str, Path]]:
+    """(group, drawing) of every drawing without a photo."""
+    paired = {cartoon for _, _, cartoon in _pairs(folder, groups)}
+    drawn = [place for place in training_places(folder, groups) if place.domain == "cartoon"]
+    return [(place.group, path) for place in drawn for path in pictures(place.folder) if path not in paired]
 
 
 def person_mask(photo: np.ndarray) -> np.ndarray:

@@ -15,12 +15,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
 from trainer import layout
+from trainer.exaggerate import AS_THEY_ARE, Proportions
 
 EXAMPLE = (
     "python -m trainer.distill runs/mine photos --out distilled --masks selfie.onnx\n"
@@ -30,13 +31,16 @@ EXAMPLE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how a pair looks. size: side of both pictures, px; batch: photos that are drawn at once."""
+    """What decides how a pair looks. size: side of both pictures, px; proportions: of the face that is drawn;
+    own_colours: share of the person's skin and hair colour that the drawing takes; batch: photos drawn at once."""
 
     groups: tuple[str, ...] | None = None
     group: str | None = None
     size: int = 256
     masks: Path | None = None
     mirror_average: bool = False
+    proportions: Proportions = AS_THEY_ARE
+    own_colours: float = 0.0
     batch: int = 4
 
 
@@ -47,6 +51,7 @@ def distill(teacher: Path, photos: list[Path], out: Path, settings: Settings = S
     DataError where there is no photo that can be used. On KeyboardInterrupt what is done stays.
     """
     from trainer.data import segmenter
+    from trainer.distill_looks import Looks
     from trainer.distill_pairs import Pairs
     from trainer.distill_teacher import open_teacher
     from trainer.lock import alone
@@ -57,7 +62,8 @@ def distill(teacher: Path, photos: list[Path], out: Path, settings: Settings = S
     segment = segmenter(settings.masks) if settings.masks else None
     out.mkdir(parents=True, exist_ok=True)
     with alone(out):
-        pairs = Pairs(out, network, segment, settings.size, _made_by(network, settings))
+        looks = Looks(settings.proportions, settings.own_colours)
+        pairs = Pairs(out, network, segment, settings.size, _made_by(network, settings), looks)
         for group, paths in found.items():
             branch = network.branch(group)
             if branch != group:
@@ -104,12 +110,17 @@ def _made_by(network, settings: Settings) -> dict:
     """What a drawing depends on beside its photo, as its note holds it."""
     from livetoon.files import sha256
 
-    return {
+    made_by = {
         "teacher": network.fingerprint,
         "size": settings.size,
         "masks": sha256(settings.masks) if settings.masks else None,
         "mirror_average": settings.mirror_average,
     }
+    if settings.proportions:
+        made_by["proportions"] = asdict(settings.proportions)
+    if settings.own_colours:
+        made_by["own_colours"] = settings.own_colours
+    return made_by
 
 
 def _check(photos: list[Path], out: Path, settings: Settings) -> None:
@@ -122,6 +133,11 @@ def _check(photos: list[Path], out: Path, settings: Settings) -> None:
         raise UsageError(f"--batch {settings.batch}: expected at least 1")
     if settings.masks and not settings.masks.is_file():
         raise UsageError(f"--masks {settings.masks}: no such file")
+    for name in ("eyes", "nose", "mouth"):
+        if not 0.5 <= getattr(settings.proportions, name) <= 2:
+            raise UsageError(f"--{name} {getattr(settings.proportions, name):g}: expected 0.5 to 2; 1 leaves it")
+    if not 0 <= settings.own_colours <= 1:
+        raise UsageError(f"--own-colours {settings.own_colours:g}: expected 0 to 1")
     if settings.group and settings.groups:
         raise UsageError("--group puts all photos in one group; leave --groups out")
     check_names([] if settings.group is None else [settings.group], "--group")
@@ -172,6 +188,21 @@ def arguments():
         action="store_true",
         help="draw the mirrored photo too and take the mean: a steadier teacher in twice the time",
     )
+    for name in ("eyes", "nose", "mouth"):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            default=1.0,
+            metavar="TIMES",
+            help="so many times as large in the drawing as in the photo (default: 1)",
+        )
+    parser.add_argument(
+        "--own-colours",
+        type=float,
+        default=usual.own_colours,
+        metavar="SHARE",
+        help="share of the person's own skin and hair colour in the drawing (default: 0)",
+    )
     parser.add_argument(
         "--batch", type=int, default=usual.batch, metavar="N", help=f"photos at once (default: {usual.batch})"
     )
@@ -190,6 +221,8 @@ def _run(options) -> None:
         size=options.size,
         masks=options.masks,
         mirror_average=options.mirror_average,
+        proportions=Proportions(options.eyes, options.nose, options.mouth),
+        own_colours=options.own_colours,
         batch=options.batch,
     )
     counts = distill(options.teacher, options.photos, options.out, settings)

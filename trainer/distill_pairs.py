@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 from faces.pictures import pictures, read, resized
 from livetoon.errors import DataError
 from livetoon.files import replacing, sha256
+from trainer.distill_looks import Looks
 from trainer.distill_teacher import Teacher
 from trainer.prepare_face import on_white
 
@@ -27,10 +28,20 @@ SAID_EVERY_S = 5.0
 
 
 class Pairs:
-    """Draws photos into `out`/GROUP/photo and cartoon. made_by: what a drawing depends on beside its photo."""
+    """Draws photos into `out`/GROUP/photo and cartoon. made_by: what a drawing depends on beside its photo; looks: what
+    sets it apart from the teacher's."""
 
-    def __init__(self, out: Path, teacher: Teacher, segment: Callable | None, size: int, made_by: dict):
+    def __init__(
+        self,
+        out: Path,
+        teacher: Teacher,
+        segment: Callable | None,
+        size: int,
+        made_by: dict,
+        looks: Looks | None = None,
+    ):
         self._out, self._teacher, self._segment, self._size, self._made_by = out, teacher, segment, size, made_by
+        self._looks = looks
         self._count: Counter[str] = Counter()
         self._groups: list[str] = []
         self._taken: dict[Path, str] = {}  # drawing -> hash of its photo
@@ -81,7 +92,10 @@ class Pairs:
         photos = [photo for photo, _, _ in some]
         if self._segment is not None:
             photos = [on_white(photo, self._segment(photo)) for photo in photos]
-        drawings, alphas = self._teacher(photos, branch)
+        shown = [self._looks.shaped(photo) for photo in photos] if self._looks else photos
+        drawings, alphas = self._teacher(shown, branch)
+        if self._looks:
+            drawings = [self._looks.coloured(*each) for each in zip(drawings, shown, strict=True)]
         for index, (_, name, note) in enumerate(some):
             photo, drawing = resized(photos[index], self._size), resized(drawings[index], self._size)
             if self._segment is None and alphas is not None:

@@ -70,7 +70,7 @@ class LiveLearner:
         self.trainer, self.preset, self.device = trainer, trainer.preset, torch.device(device)
         self.validation = validation or Validation(self.preset, {})
         self.watch, self._advice = Watch(tries=PAIRED), []
-        for network in (trainer.generator, trainer.ema, trainer.features):
+        for network in (trainer.generator, trainer.ema, trainer.features, trainer.adversary):
             if network is not None:
                 network.to(self.device)
         self.sampler = Sampler(data, trainer.preset)
@@ -138,7 +138,11 @@ class LiveLearner:
     def parts(self) -> Parts:
         networks = {"generator": self.trainer.generator, "ema": self.trainer.ema}
         ranges = self.trainer.rounding.ranges if self.trainer.rounding is not None else {}
-        return Parts(networks, {"optimizer": self.trainer.optimizer}, dict(ranges))
+        optimizers = {"optimizer": self.trainer.optimizer}
+        if (adversary := self.trainer.adversary) is not None:
+            networks |= {"judge": adversary.judge}
+            optimizers |= {"judge_optimizer": adversary.optimizer}
+        return Parts(networks, optimizers, dict(ranges))
 
     def state(self) -> dict:
         return {"watch": self.watch.state_dict(), "judge": self.validation.judge}
@@ -199,7 +203,7 @@ class Sampler:
 
     def _batch(self, group: str, pairs: int, unpaired: int, place: tuple[int, ...]) -> Batch:
         data, size = self.data[group], self.preset.size
-        photos, cartoons, alphas, clean, motions = [], [], [], [], []
+        photos, cartoons, alphas, clean, motions, real = [], [], [], [], [], []
         for position in range(pairs + unpaired):
             random = np.random.default_rng((self.preset.seed, *place, position))
             matrix = augment.random_motion(size, random)
@@ -221,6 +225,10 @@ class Sampler:
                 clean.append(still)
                 motions.append(_affine_grid_matrix(matrix, size))
             photos.append(augment.degrade(photo, random))
+            if self.preset.adversarial:
+                drawings = data.drawings or data.cartoons
+                drawing = drawings[random.integers(len(drawings))]
+                real.append(augment.move(drawing, augment.random_motion(size, random)))
         shape = (0, size, size, 3)
         return Batch(
             photo=_tensor(photos) / 127.5 - 1,
@@ -228,6 +236,7 @@ class Sampler:
             alpha=_tensor(alphas or np.zeros((0, size, size, 1))),
             clean=_tensor(clean) / 127.5 - 1 if clean else None,
             motion=torch.from_numpy(np.stack(motions).astype(np.float32)) if clean else None,
+            real=_tensor(real) / 127.5 - 1 if real else None,
         )
 
 

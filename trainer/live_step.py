@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from livetoon.errors import TrainingError
 from trainer import losses
+from trainer.adversary import Adversary, surrounded, window
 from trainer.checkpoint import GO_ON
 from trainer.presets import Preset
 from trainer.qat import Rounding
@@ -29,7 +30,7 @@ class Batch:
 
     clean: photos without a drawing, undegraded; motion: their matrices as `affine_grid` takes them, (N, 2, 3).
     The degraded and moved forms of `clean` stand behind those of the pairs in `photo`; so do their alphas in
-    `alpha`, where somebody marked the persons.
+    `alpha`, where somebody marked the persons. real: drawings for the adversary, as many as `photo` has pictures.
     """
 
     photo: Tensor
@@ -37,6 +38,7 @@ class Batch:
     alpha: Tensor
     clean: Tensor | None = None
     motion: Tensor | None = None
+    real: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
@@ -48,7 +50,7 @@ class Trainer:
     """What changes while a model learns: generator, its average, the optimizer.
 
     learned: groups whose branches had learned before this run; stage 2 goes on from them. rounding: the generator
-    draws in int8 steps, and its batch statistics stay as they are.
+    draws in int8 steps, and its batch statistics stay as they are. adversary: tells its drawings from real ones.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trainer:
         features: nn.Module | None,
         learned: Sequence[str] = (),
         rounding: Rounding | None = None,
+        adversary: Adversary | None = None,
     ):
         self.generator = generator.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
@@ -65,6 +68,7 @@ class Trainer:
         self.features = features
         self.learned = tuple(learned)
         self.rounding = rounding
+        self.adversary = adversary
         self.optimizer = torch.optim.AdamW(generator.parameters(), lr=1.0, weight_decay=preset.weight_decay)
 
     def start_stage_2(self) -> None:
@@ -86,7 +90,7 @@ class Trainer:
         basic = self.generator.groups[0]
         self.optimizer.zero_grad(set_to_none=True)
         self.generator.train()
-        total, figures = 0.0, {}
+        total, figures, faces = 0.0, {}, []
         for group, batch in batches.items():
             if self.rounding is not None:
                 logits = self.rounding.logits(self.generator, batch.photo, group, constant_trunk=group != basic)
@@ -96,6 +100,12 @@ class Trainer:
                 logits = self._rare_logits(batch.photo, group)
             cartoon, alpha = self._targets(batch, group)
             loss, terms = self._loss(logits, cartoon, alpha, corner, self._unrounded(batch.photo, group))
+            if self.adversary is not None:
+                seen = window(self.preset.size, corner)
+                drawn = surrounded(torch.tanh(logits[:, :3]), alpha, batch.real)[seen]
+                term = self.adversary.term(drawn)
+                loss, terms["adversarial"] = loss + self.preset.adversarial * term, term.item()
+                faces.append((batch.real[seen], drawn.detach()))
             total = total + loss
             terms |= _movement(logits.detach(), batch.photo, alpha)
             figures.update({f"{group}/{name}": value for name, value in terms.items()})
@@ -105,6 +115,9 @@ class Trainer:
         self._clip()
         self.optimizer.step()
         self._average(decay)
+        if self.adversary is not None:
+            real, drawn = (torch.cat(each) for each in zip(*faces, strict=True))
+            figures |= {f"{basic}/{name}": value for name, value in self.adversary.learn(real, drawn).items()}
         return figures
 
     @torch.no_grad()

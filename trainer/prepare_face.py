@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from faces.align import align_matrix, crop, inverse, move
-from faces.landmarks import FaceMesh, five, square
+from faces.landmarks import FaceMesh, Mesh, five, square
 from faces.public_crop import SIXTY_EIGHT, head_square, square_matrix
 
 MEASURED_PX = 128  # side of the crop at which sharpness is measured, so that small and large faces compare
@@ -29,15 +29,21 @@ def matrix_of(points: np.ndarray, size: int, corners: np.ndarray | None = None) 
 def head_corners(picture: np.ndarray, points: np.ndarray, fit: FaceMesh) -> np.ndarray | None:
     """points: (5, 2) px of a face in `picture` -> (2, 2) px, top left and bottom right of the square that the published
     photo2cartoon networks were trained with; None where no 468 points can be fitted to these five."""
+    mesh = fitted(fit, picture, points)
+    eyes = float(np.linalg.norm(points[1] - points[0]))
+    if float(np.linalg.norm(five(mesh.points) - points, axis=1).mean()) > OF_THIS_FACE * eyes:
+        return None
+    return head_square(mesh.points[SIXTY_EIGHT, :2])
+
+
+def fitted(fit: FaceMesh, picture: np.ndarray, points: np.ndarray) -> Mesh:
+    """The 468 points of the face in `picture` whose five lie about at `points`, (5, 2) px."""
     matrix = align_matrix(points)
     (x, y), side = move(inverse(matrix), np.array([MESH[0]]))[0], MESH[1] / float(np.hypot(*matrix[:2, 0]))
     for _ in range(2):  # the second fit begins from the first, as in live video
         mesh = fit(picture, points[:2], (float(x), float(y)), side)
         (x, y), side = square(mesh.points)
-    eyes = float(np.linalg.norm(points[1] - points[0]))
-    if float(np.linalg.norm(five(mesh.points) - points, axis=1).mean()) > OF_THIS_FACE * eyes:
-        return None
-    return head_square(mesh.points[SIXTY_EIGHT, :2])
+    return mesh
 
 
 def sharpness(face: np.ndarray) -> float:

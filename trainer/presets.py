@@ -57,6 +57,8 @@ class Live(Preset):
     structure: float = _help("1 - SSIM of the same (Wang et al. 2004)", 0.2)
     alpha: float = _help("cross-entropy of the alpha", 0.5)
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
+    adversarial: float = _help("what a discriminator says of the faces drawn, 0: there is none", 0.0)
+    judge_learning_rate: float = _help("Adam, of that discriminator", 2e-4)
     unrounded: float = _help("with --qat: squared distance to what the averaged weights draw without rounding", 0.0)
     validate_every: int = _help(VALIDATE_EVERY, 500)
 
@@ -197,6 +199,12 @@ PRESETS: dict[str, Preset] = {
         Translation("keypoint2", "the same, method 2: with the adversarial weight (the best)", **_KEYPOINT),
         Translation("keypoint3", "the same, method 3: an Adam of its own", **_KEYPOINT, keypoint_apart=True),
         Live("live", f"ours: supervised pairs, then branches by selective backpropagation ({_PAPER}, section 4.1)"),
+        Live(
+            "live-style", "ours: an unpaired style; pairs that another model drew give the shape, drawings the "
+            "looks (an adversary, as in AnimeGAN)", groups=("everyone",), stage1_steps=3000, stage2_steps=0, batch=5,
+            basic_unpaired=0, learning_rate=5e-4, pixel=0.5, composed=0.5, structure=0.1, feature=0.02,
+            adversarial=0.15, validate_every=0,
+        ),
     )
 }  # fmt: skip
 
@@ -217,6 +225,7 @@ AS_PUBLISHED: dict[str, dict] = {
 # Why there is none to follow, of the presets whose program is not merely broken.
 NO_PROGRAM = {
     "live": "is livetoon's own, there is no other program to follow",
+    "live-style": "is livetoon's own, there is no other program to follow",
     "basic": "has no program of its own, photo2cartoon's trains such a model (--preset photo2cartoon)",
     **dict.fromkeys(
         ("fewshot-no-selective", "baseline1", "baseline2", "baseline3"),

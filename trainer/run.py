@@ -330,6 +330,7 @@ def _config(preset: Preset, inputs: Inputs) -> dict:
 
 def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, parallel):
     """The live generator's learner, from pairs."""
+    from trainer.adversary import Adversary
     from trainer.data import load, segmenter
     from trainer.features import FeatureNetwork
     from trainer.initial import branched_network, start_live
@@ -346,15 +347,19 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     judges = open_judges(preset, inputs.identity, device=parallel.device)
     folders = [Path(name) for name in inputs.data]
     segment = segmenter(inputs.masks) if inputs.masks else None
-    pictures = load(folders, list(inputs.photos), preset.groups, preset.size, segment)
+    drawings = preset.adversarial > 0
+    pictures = load(folders, list(inputs.photos), preset.groups, preset.size, segment, drawings)
     trained, kept, spared = spare(pictures, _may_spare(preset, config))
     for group, found in trained.items():
         judging = f" and {len(kept[group].photo)} that judge" if group in spared else ""
-        _say(group, f"{len(found.photos)} pairs{judging}, {len(found.unpaired)} photos without a drawing")
+        alone = f", {len(found.drawings)} drawings without a photo" if drawings else ""
+        _say(group, f"{len(found.photos)} pairs{judging}, {len(found.unpaired)} photos without a drawing{alone}")
     features = FeatureNetwork() if preset.feature else None
     validation = Validation(preset, kept, spared, judges, paired=True)
     config |= {"metric_features": validation.metric_features, "spared": spared}
-    trainer = Trainer(generator, preset, features, config["learned"], Rounding() if preset.qat else None)
+    rounding = Rounding() if preset.qat else None
+    adversary = Adversary(preset.judge_learning_rate) if preset.adversarial else None
+    trainer = Trainer(generator, preset, features, config["learned"], rounding, adversary)
     return LiveLearner(trainer, trained, parallel.device, validation)
 
 

@@ -23,7 +23,8 @@ const STATUS = {
   idle: "Ready", starting: "Starting", running: "Live", waiting: "Waiting", failed: "Stopped",
 };
 
-let about = { styles: {}, max_faces: 4, defaults: {} }; // styles: the groups of each
+// styles: the groups of each; own_lines: those whose drawings may take the person's own features
+let about = { styles: {}, own_lines: [], max_faces: 4, defaults: {} };
 const people = new People(byId("people").firstElementChild, sendSettings);
 let stream = null;
 let connection = null;
@@ -279,6 +280,7 @@ function fillGroups(wanted) {
   people.clear();
   people.groups = groups;
   byId("one-face").hidden = groups.length < 2;
+  byId("own-features").hidden = !about.own_lines.includes(checked("style"));
   chips("group", ["auto", ...groups], groups.includes(wanted) ? wanted : "auto");
 }
 

@@ -44,7 +44,7 @@ def test_the_folder_is_complete_and_opens(exported, generator):
     described = manifest.read(exported)
     assert described.groups == generator.groups == ("adults", "kids")
     assert (described.network, described.name, described.batch) == ("live", "small", None)
-    assert "non-commercial" in described.licence
+    assert "non-commercial" in described.licence and described.own_lines
     assert sorted(path.name for path in exported.iterdir()) == [
         "MODEL_CARD.md",
         "adults.int8.onnx",
@@ -270,7 +270,10 @@ def test_command(tiny, tmp_path, capsys):
     out = tmp_path / "zoo" / "tiny"
     assert export.main([str(tmp_path / "tiny.safetensors"), str(out), "--name", "mine", "--size", "32"]) == 0
     assert "1 groups" in capsys.readouterr().out
-    assert json.loads((out / "model.json").read_text())["name"] == "mine"
+    described = json.loads((out / "model.json").read_text())
+    assert described["name"] == "mine" and described["own_lines"]
+    assert export.main([str(tmp_path / "tiny.safetensors"), str(out), "--size", "32", "--reshapes"]) == 0
+    assert not json.loads((out / "model.json").read_text())["own_lines"]
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -125,7 +125,7 @@ def test_several_models_are_styles_and_two_of_one_name_are_refused(model, tmp_pa
         f"livetoon: --model {folder}: a style is called {name} already; rename one of them"
     )
     described = json.loads((folder / manifest.NAME).read_text())
-    (folder / manifest.NAME).write_text(json.dumps(described | {"name": "other"}))
+    (folder / manifest.NAME).write_text(json.dumps(described | {"name": "other", "own_lines": False}))
 
     async def scene():
         async with (
@@ -136,7 +136,7 @@ def test_several_models_are_styles_and_two_of_one_name_are_refused(model, tmp_pa
             return await response.json()
 
     about = asyncio.run(scene())
-    assert list(about["styles"]) == [name, "other"] and about["model"] == name
+    assert list(about["styles"]) == [name, "other"] and about["model"] == name and about["own_lines"] == [name]
 
 
 def test_a_machine_carries_at_least_one_visitor_and_more_when_it_is_quick():

@@ -168,7 +168,7 @@ def test_a_face_comes_back_as_the_cartoon_that_the_pipeline_draws(loop, served, 
 async def serving(process, styles=None) -> AsyncIterator[str]:
     """The address of a server in this process whose visitors get `process` for a pipeline."""
     styles = styles or {"inverting": []}
-    about = {"styles": styles, "max_faces": 4, "defaults": {"group": "auto"}}
+    about = {"styles": styles, "own_lines": list(styles)[:1], "max_faces": 4, "defaults": {"group": "auto"}}
     visitors = Visitors(lambda: process, Settings(), styles, Transport(), 1)
     runner = web.AppRunner(application(visitors, about, frozenset({"localhost"})))
     await runner.setup()
@@ -210,6 +210,7 @@ def test_the_style_changes_without_connecting_anew(loop, clip, screenshots):
 
     plain.reset = lambda: None
     chips = "[...document.querySelectorAll('#group-chips input')].map((chip) => chip.value)"
+    own_features = "document.getElementById('own-features').offsetHeight > 0"
 
     async def colour(page: Page) -> np.ndarray:
         picture = np.frombuffer(base64.b64decode(await page.run(GRAB)), np.uint8)
@@ -221,7 +222,7 @@ def test_the_style_changes_without_connecting_anew(loop, clip, screenshots):
             await page.look(1280, 900)
             await start(page)
             await page.run("window.ended = 0; document.getElementById('cartoon').onemptied = () => { window.ended++; }")
-            seen = [await page.run(chips)]
+            seen, offered = [await page.run(chips)], [await page.run(own_features)]
             await page.click("#group-chips label:last-child")
             while ("ink", "kids") not in groups:
                 await asyncio.sleep(0.02)
@@ -234,10 +235,12 @@ def test_the_style_changes_without_connecting_anew(loop, clip, screenshots):
                 else:
                     raise AssertionError(f"{style} never came")
                 seen.append(await page.run(chips))
+                offered.append(await page.run(own_features))
                 await page.screenshot(screenshots / f"style-{style}.png")
-            return seen, await page.run("window.ended"), await page.run("document.body.dataset.state")
+            return seen, offered, await page.run("window.ended"), await page.run("document.body.dataset.state")
 
-    seen, ended, state = within(loop, scene())
+    seen, offered, ended, state = within(loop, scene())
+    assert offered == [True, False, True]  # the second style reshapes faces, and takes none of their lines
     assert seen == [["auto", "young-women", "kids"], ["auto", "grown-ups"], ["auto", "young-women", "kids"]]
     assert ended == 0 and state == "running"
     assert {("ink", "kids"), ("webtoon", "auto"), ("ink", "auto")} <= set(groups) <= {

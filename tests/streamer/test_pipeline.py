@@ -371,6 +371,15 @@ def test_a_style_draws_from_its_first_frame_on_and_back(styles):
         assert (result.frame[region] == colour).all(axis=1).mean() > 0.999, (style, group)
 
 
+def test_drawings_of_other_proportions_take_none_of_the_persons_lines(networks):
+    place = (320, 200, 1.5)
+    frame, region = scene(place), face_region(*place, (480, 640, 3))
+    for own, share, flat in ((True, 0.0, True), (True, 0.7, False), (False, 0.7, True)):
+        pipeline = Pipeline({"everyone": Painter((200, 180, 170))}, ["everyone"], own_lines=own, **networks)
+        shown = pipeline.process(frame, 0.0, Settings(tone=0.0, detail=share)).frame[region]
+        assert ((shown == (200, 180, 170)).all(axis=1).mean() > 0.999) == flat, (own, share)
+
+
 def test_a_style_comes_back_without_whom_it_knew(styles):
     """Another person sits there when the style is chosen again: nothing of the first one is left over."""
     first, other = scene((320, 200, 1.5)), scene((160, 300, 1.2))

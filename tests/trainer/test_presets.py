@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from livetoon.errors import UsageError
 from trainer import presets
 from trainer.ada import Controller
+from trainer.adversary import Adversary
 from trainer.collect import Unpaired
 from trainer.data import Group
 from trainer.live import LiveLearner
@@ -418,6 +419,25 @@ def rare_pairs_move_no_shared_parameter(name, tiny, learner):
     assert all(torch.equal(value, trunks[1][name]) for name, value in trunks[0].items())
 
 
+@rule("live-style")
+def drawings_without_a_photo_move_it(name, tiny, learner):
+    preset = replace(PRESETS[name], size=64, feature=0.0, batch=2)
+    random = np.random.default_rng(0)
+    photo, cartoon = (random.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2))
+    after = []
+    for level in (30, 220):
+        drawings = [np.full((64, 64, 3), level, np.uint8)]
+        data = {"everyone": Group([photo], [cartoon], [np.full((64, 64), 255, np.uint8)], drawings=drawings)}
+        torch.manual_seed(0)
+        adversary = Adversary(preset.judge_learning_rate)
+        made = LiveLearner(Trainer(build("live", groups=preset.groups), preset, None, adversary=adversary), data)
+        for step in range(2):  # the judge has seen drawings after the first
+            figures = made.step(1, step, made.batches(1, step))
+        assert figures["everyone/judge"] > 0
+        after.append(weights(made.trainer.generator))
+    assert any(not torch.equal(value, after[1][name]) for name, value in after[0].items())
+
+
 # What the sources say, written out: the papers' and programs' weights, rates, sizes and steps.
 ADAM = {"learning_rate": 1e-4, "beta1": 0.5, "weight_decay": 1e-4, "schedule": "half"}
 NOT_THERE = {"pool": 0, "ada": False, "keypoint": 0, "keypoint_apart": False, "selective": (), "frozen": ()}
@@ -475,6 +495,7 @@ SOURCED = {
     "keypoint1": {**KEYPOINT, "keypoint": 10},
     "keypoint2": {**KEYPOINT, "keypoint": 1},
     "keypoint3": {**KEYPOINT, "keypoint": 1, "keypoint_apart": True},
+    "live-style": {"network": "live", "size": 256, "groups": ("everyone",)},  # ours as well
     "live": {"network": "live", "size": 256},  # ours: its numbers are measured, in LOG.md
 }  # fmt: skip
 

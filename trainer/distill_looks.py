@@ -1,0 +1,42 @@
+"""What sets a pair's drawing apart from its teacher's: a drawing's proportions, the person's own colours."""
+
+import numpy as np
+
+from faces.align import CROP, TEMPLATE
+from faces.finish import Finish
+from faces.landmarks import FaceMesh, Mesh
+from faces.pictures import resized
+from trainer.exaggerate import Proportions, exaggerate
+from trainer.prepare_face import fitted
+
+PRESENT = 0.5  # presence from which points are a face's; a crop without one stays as it is
+
+
+class Looks:
+    """False when it changes nothing. proportions: of the face that the teacher sees; own_colours: share in [0, 1]."""
+
+    def __init__(self, proportions: Proportions, own_colours: float):
+        self._proportions, self._own_colours = proportions, own_colours
+        self._fit = FaceMesh() if self else None
+
+    def __bool__(self) -> bool:
+        return bool(self._proportions) or self._own_colours > 0
+
+    def shaped(self, crop: np.ndarray) -> np.ndarray:
+        """(S, S, 3) uint8 RGB, an aligned crop -> the same with the drawing's proportions."""
+        mesh = self._mesh(crop) if self._proportions else None
+        return crop if mesh is None else exaggerate(crop, mesh.five, self._proportions)
+
+    def coloured(self, drawing: np.ndarray, crop: np.ndarray) -> np.ndarray:
+        """drawing: (S, S, 3) uint8 RGB of `crop` (any side) -> with the person's own skin and hair."""
+        crop = resized(crop, drawing.shape[0])
+        mesh = self._mesh(crop) if self._own_colours else None
+        if mesh is None:
+            return drawing
+        opaque = np.dstack([drawing, np.full(drawing.shape[:2], 255, np.uint8)])
+        points = mesh.points[:, :2]
+        return np.ascontiguousarray(Finish()(opaque, crop, points, np.eye(2, 3), 0.0, self._own_colours)[..., :3])
+
+    def _mesh(self, crop: np.ndarray) -> Mesh | None:
+        mesh = fitted(self._fit, crop, TEMPLATE * (crop.shape[0] / CROP))
+        return mesh if mesh.presence >= PRESENT else None
