@@ -1,5 +1,6 @@
-"""The model that the tests of live video run."""
+"""The model that the tests of live video run, and where their pictures go."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,12 @@ def model(tmp_path_factory) -> str:
     folder: Path = tmp_path_factory.mktemp("models") / "small"
     export(generator.eval(), folder, report=lambda line: None)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory) -> Path:
+    """Where screenshots go: LIVETOON_SCREENSHOTS, or a folder that pytest keeps for a while."""
+    wanted = os.environ.get("LIVETOON_SCREENSHOTS")
+    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

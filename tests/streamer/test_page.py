@@ -5,7 +5,6 @@ import base64
 import contextlib
 import functools
 import io
-import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
@@ -79,15 +78,6 @@ def clip(tmp_path_factory):
         return path
 
     return make
-
-
-@pytest.fixture(scope="module")
-def screenshots(tmp_path_factory) -> Path:
-    """Where screenshots go: LIVETOON_SCREENSHOTS, or a folder that pytest keeps for a while."""
-    wanted = os.environ.get("LIVETOON_SCREENSHOTS")
-    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def within(loop: asyncio.Runner, scene: Coroutine, seconds: float = 150):
