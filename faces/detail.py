@@ -17,7 +17,7 @@ FINE, COARSE = 0.8, 10.0  # px of a 256 crop: below, noise; above, how a room is
 COARSE_SIDE = 64  # px, side on which the surroundings are found
 DARK = 16  # grey levels added to everything: what is nearly black has no contrast that could be told from noise
 NOISE = 0.03  # logarithm of a contrast that counts as none, and is taken off every other
-DARKEST, LIGHTEST = 0.4, 1.3  # factors
+DARKEST, LIGHTEST = 0.4, 1.1  # factors
 
 
 def detail(crop: np.ndarray, small: np.ndarray, share: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from faces.regions import fill
 
 BROAD = 1.0  # px of 64: light and shade are what is broader than this
 DARK = 16  # grey levels added to both: between two blacks there is no factor
-DARKEST, LIGHTEST = 0.5, 1.3  # factors
+DARKEST, LIGHTEST = 0.5, 1.15  # factors: lighter, and pale paint burns out
 INSIDE = 128  # of the face's mask, from which a pixel counts as the face's
 
 
@@ -28,7 +28,7 @@ def light(drawn: np.ndarray, crop: np.ndarray, points: np.ndarray, share: float)
     """
     face = np.zeros(crop.shape[:2], np.uint8)
     fill(face, points[OVAL], 255)
-    inside = face >= INSIDE
+    inside = (face >= INSIDE) & (crop.min(axis=2) < 255)  # a crop is white outside the camera's frame
     if not inside.any():
         return np.ones(face.shape, np.float32)
     person, paint = (

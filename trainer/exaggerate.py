@@ -33,7 +33,7 @@ def exaggerate(picture: np.ndarray, points: np.ndarray, proportions: Proportions
 
     >>> plain = np.full((64, 64, 3), 7, np.uint8)
     >>> face = np.array([(25, 30), (39, 30), (32, 39), (26, 44), (38, 44)], np.float32)
-    >>> (exaggerate(plain, face, Proportions(eyes=1.5)) == plain).all()
+    >>> bool((exaggerate(plain, face, Proportions(eyes=1.5)) == plain).all())
     True
     """
     points = np.asarray(points, np.float32)

@@ -129,3 +129,12 @@ def test_faces_half_out_of_the_crop_break_nothing(face):
     picture, landmarks, matrix = face
     for shift in ((-300, 0), (300, 300), (0, -5000)):
         Finish()(drawing(), picture, landmarks + np.float32(shift), matrix, 0.0, 1.0)
+
+
+def test_what_lies_outside_the_frame_is_nobodys_skin(face):
+    """Half a face at the edge: its crop is white beyond, and must not whiten the rest."""
+    picture, landmarks, matrix = face
+    half = picture.copy()
+    half[:, :118] = 255
+    whole, cut = (Finish()(drawing(), each, landmarks, matrix, 0.0, 1.0)[158:172, 156:165] for each in (picture, half))
+    assert np.abs(np.median(cut, axis=(0, 1)) - np.median(whole, axis=(0, 1))).max() < 25

@@ -543,6 +543,6 @@ def test_a_model_that_wants_white_gets_it_and_its_drawing_the_persons_alpha(netw
 @pytest.mark.parametrize(("network", "alpha", "white"), [("photo2cartoon", False, True), ("ugatit", False, False)])
 def test_only_models_that_learn_before_white_are_opened_so(network, alpha, white):
     painter = Painter((0, 255, 0))
-    painter.spec = SimpleNamespace(network=network, alpha=alpha, size=256)
+    painter.spec = SimpleNamespace(network=network, alpha=alpha, size=256, own_lines=True)
     pipeline_of({"women": painter}, 4).process(scene((320, 200, 1.5)), 0.0)
     assert (painter.crop[:40, :40] > 250).all() == white
