@@ -3,6 +3,7 @@
 results/<machine>-latency.json     benchmarks/latency.py --json
 results/<machine>-streaming.json   benchmarks/streaming.py --json
 results/quality.json               python -m trainer.evaluate --json
+results/<machine>-quality.json     python -m benchmarks.quality --json
 results/<machine>-training.json    benchmarks/training.py --json
 results/comparison*.json           benchmarks/comparison.py --json
 results/<machine>-faces.json       benchmarks/faces.py --json
@@ -68,6 +69,7 @@ def live_figures(results: Path) -> str:
     parts = [_latency(_read(path)) for path in sorted(results.glob("*-latency.json"))]
     parts += [_streaming(_read(path)) for path in sorted(results.glob("*-streaming.json"))]
     parts += [_quality(_read(path)) for path in sorted(results.glob("quality.json"))]
+    parts += [_people(_read(path)) for path in sorted(results.glob("*-quality.json"))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -129,6 +131,31 @@ def _is_shown(row: dict) -> bool:
 def _runs_in(row: dict) -> str:
     graphs = {True: " with CUDA graphs", False: " without CUDA graphs"}.get(row.get("cuda_graphs"), "")
     return row["backend"] + graphs + (", strongest PyTorch" if row.get("strongest_pytorch") else "")
+
+
+PEOPLE = ("kind ", "skin CIELAB", "glasses ", "still face", "clip ")  # names of figures begin so
+ALONE = "of the network alone"
+
+
+def _people(result: dict) -> str:
+    """What a judge sees in everybody's drawings as they are shown, beside the photo and the baseline."""
+    models = list(dict.fromkeys(figure["model"] for figure in result["figures"]))
+    shown = [f for f in result["figures"] if f["name"].startswith(PEOPLE) and ALONE not in f["name"]]
+    rows = []
+    for name in dict.fromkeys(figure["name"] for figure in shown):
+        values = {figure["model"]: figure for figure in shown if figure["name"] == name}
+        bar = next((figure["bar"] for figure in values.values() if figure["bar"] is not None), None)
+        rows.append(
+            [name, "-" if bar is None else f"{bar:g}"]
+            + [f"{values[model]['value']:.1f}" if model in values else "-" for model in models]
+        )
+    held = sum(bool(f["holds"]) for f in result["figures"] if f["model"] == models[-1] and f["holds"] is not None)
+    of = sum(f["holds"] is not None for f in result["figures"] if f["model"] == models[-1])
+    title = (
+        f"Held-out people as a judge of age and sex sees their drawings, own colours {result['tone']:g} and features "
+        f"{result['detail']:g} (`python -m benchmarks.quality`; {held} of {of} of its bars hold):"
+    )
+    return title + "\n\n" + _table(["figure", "aimed at", *models], rows)
 
 
 def _faces(result: dict) -> str:

@@ -172,7 +172,7 @@ def test_the_papers_drawings_are_judged_as_ours():
 class Drawer:
     """A model whose every second drawing is brighter by `flicker` grey levels."""
 
-    name, groups, arithmetic, weights_mb = "drawer", ("young-women",), "none", None
+    name, groups, arithmetic, weights_mb, own_lines = "drawer", ("young-women",), "none", None, True
 
     def __init__(self, flicker):
         self._flicker, self._calls = flicker, 0

@@ -44,6 +44,23 @@ def test_figures_of_training_have_their_own_marks(tmp_path, monkeypatch):
     assert text.endswith("<!-- /figures -->\nb\n") and "old" not in text
 
 
+def test_what_a_judge_sees_in_drawings_stands_beside_the_photo(tmp_path, monkeypatch):
+    def figure(name, model, value, bar=None, holds=None):
+        return {"name": name, "model": model, "value": value, "bar": bar, "holds": holds}
+
+    men, alone = "kind young-men called so %, faces", "kind young-men called so % of the network alone, faces"
+    figures = [
+        figure(men, "photo", 93.2, 80, False),
+        figure(men, "m", 81.04, 80, True),
+        figure(alone, "m", 20, 80, False),
+    ]
+    said = {"figures": figures, "tone": 1.0, "detail": 0.8}
+    (tmp_path / "box-quality.json").write_text(json.dumps(said))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    text = readme.replaced("a\n<!-- figures: here -->\n<!-- /figures -->\n")
+    assert f"| {men} | 80 | 93.2 | 81.0 |" in text and alone not in text and "1 of 2 of its bars hold" in text
+
+
 def test_marks_that_are_missing_are_named():
     with pytest.raises(DataError, match="no marks"):
         readme.replaced("no figures here")
