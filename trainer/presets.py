@@ -286,7 +286,7 @@ def resolve(
             raise UsageError(f"--as-published: {name} {why}; leave it out")
         preset = replace(preset, **AS_PUBLISHED[name])
     if qat:
-        if not isinstance(preset, Live):
+        if not isinstance(preset, Live) or preset.adversarial:
             raise UsageError(f"--qat: preset {name} has no INT8 form that it could learn; it is for --preset live")
         preset = replace(preset, **QAT)
     known, changes, given = fields(preset), {}, {}
