@@ -139,21 +139,22 @@ ALONE = "of the network alone"
 
 def _people(result: dict) -> str:
     """What a judge sees in everybody's drawings as they are shown, beside the photo and the baseline."""
-    models = list(dict.fromkeys(figure["model"] for figure in result["figures"]))
     shown = [f for f in result["figures"] if f["name"].startswith(PEOPLE) and ALONE not in f["name"]]
+    models = list(dict.fromkeys(figure["model"] for figure in shown))
     rows = []
     for name in dict.fromkeys(figure["name"] for figure in shown):
         values = {figure["model"]: figure for figure in shown if figure["name"] == name}
         bar = next((figure["bar"] for figure in values.values() if figure["bar"] is not None), None)
         rows.append(
             [name, "-" if bar is None else f"{bar:g}"]
-            + [f"{values[model]['value']:.1f}" if model in values else "-" for model in models]
+            + [f"{values[model]['value']:.3g}" if model in values else "-" for model in models]
         )
-    held = sum(bool(f["holds"]) for f in result["figures"] if f["model"] == models[-1] and f["holds"] is not None)
-    of = sum(f["holds"] is not None for f in result["figures"] if f["model"] == models[-1])
+    bars = {m: [f["holds"] for f in result["figures"] if f["model"] == m and f["holds"] is not None] for m in models}
+    most = max(bars, key=lambda name: len(bars[name]))  # of the model everything was measured
     title = (
         f"Held-out people as a judge of age and sex sees their drawings, own colours {result['tone']:g} and features "
-        f"{result['detail']:g} (`python -m benchmarks.quality`; {held} of {of} of its bars hold):"
+        f"{result['detail']:g} (`python -m benchmarks.quality`; {sum(bars[most])} of {len(bars[most])} bars hold for "
+        f"{most}):"
     )
     return title + "\n\n" + _table(["figure", "aimed at", *models], rows)
 

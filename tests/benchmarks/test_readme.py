@@ -58,7 +58,7 @@ def test_what_a_judge_sees_in_drawings_stands_beside_the_photo(tmp_path, monkeyp
     (tmp_path / "box-quality.json").write_text(json.dumps(said))
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     text = readme.replaced("a\n<!-- figures: here -->\n<!-- /figures -->\n")
-    assert f"| {men} | 80 | 93.2 | 81.0 |" in text and alone not in text and "1 of 2 of its bars hold" in text
+    assert f"| {men} | 80 | 93.2 | 81 |" in text and alone not in text and "1 of 2 bars hold for m" in text
 
 
 def test_marks_that_are_missing_are_named():
