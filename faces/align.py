@@ -38,6 +38,11 @@ def align_matrix(points: np.ndarray, size: int = CROP) -> np.ndarray:
     return np.hstack([turn, (target.mean(axis=0) - turn @ points.mean(axis=0))[:, None]])
 
 
+def inside_frame(crop: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 RGB of a crop -> (...) bool: False for what lies outside the camera's frame, which is white."""
+    return crop.min(axis=-1) < WHITE[0]
+
+
 def crop(frame: np.ndarray, matrix: np.ndarray, size: int = CROP) -> np.ndarray:
     """frame: (H, W, 3) uint8 RGB; matrix: (2, 3) frame -> crop -> (size, size, 3) uint8 RGB, white outside."""
     return crops(frame, [matrix], size)[0]

@@ -8,6 +8,7 @@ and an old person's hollows, people and judges see a young woman. How bright the
 import cv2
 import numpy as np
 
+from faces.align import inside_frame
 from faces.landmarks import OVAL
 from faces.regions import fill
 
@@ -28,7 +29,7 @@ def light(drawn: np.ndarray, crop: np.ndarray, points: np.ndarray, share: float)
     """
     face = np.zeros(crop.shape[:2], np.uint8)
     fill(face, points[OVAL], 255)
-    inside = (face >= INSIDE) & (crop.min(axis=2) < 255)  # a crop is white outside the camera's frame
+    inside = (face >= INSIDE) & inside_frame(crop)
     if not inside.any():
         return np.ones(face.shape, np.float32)
     person, paint = (

@@ -9,13 +9,13 @@ often drawn less open than it is: a hole in the mask there would leave a white c
 import cv2
 import numpy as np
 
+from faces.align import inside_frame
 from faces.colour import Steady, ramp
 from faces.regions import fill, grown, neck
 
 PAINT_FROM, PAINT_FULL = 150, 200  # darkest channel of a pixel from which it counts as paint, and counts in full
 FACE = (1.18, 1.35, 1.05)  # the outline grown sideways (ears), upwards (forehead under the hair), downwards
 OPEN = 1.5  # px of 64: lids closer than this show no white
-OUTSIDE = 255  # darkest channel of what lies outside the camera's frame, and is white there
 FEWEST = 4  # of the 16 points that must lie on paint for a measurement
 _POINTS = [50, 101, 118, 205, 187, 36, 280, 330, 347, 425, 411, 266, 9, 151, 107, 336]
 _EYES = (
@@ -36,7 +36,7 @@ class SkinTone:
         paint = _paint(small.cartoon)
         if self._steady.due(t):
             x, y = np.round(small.points[_POINTS]).astype(int).clip(0, paint.shape[0] - 1).T
-            painted = (paint[y, x] > 128) & (small.crop[y, x].min(axis=1) < OUTSIDE)
+            painted = (paint[y, x] > 128) & inside_frame(small.crop[y, x])
             if painted.sum() >= FEWEST:
                 x, y = x[painted], y[painted]
                 self._steady.add(_lit(small.crop[y, x]), _lit(small.cartoon[y, x, :3]), t)

@@ -13,7 +13,6 @@ from trainer import losses
 from trainer.networks import build
 
 WINDOW, LOOSE = 11 / 16, 1 / 16  # side of what is seen, and how far it may be off the middle; shares of the picture
-
 SETTLE = 20  # iterations of the spectral norms before the first step
 
 

@@ -13,14 +13,11 @@ PRESENT = 0.5  # presence from which points are a face's; a crop without one sta
 
 
 class Looks:
-    """False when it changes nothing. proportions: of the face that the teacher sees; own_colours: share in [0, 1]."""
+    """proportions: of the face that the teacher sees; own_colours: share in [0, 1] of the person's."""
 
     def __init__(self, proportions: Proportions, own_colours: float):
         self._proportions, self._own_colours = proportions, own_colours
-        self._fit = FaceMesh() if self else None
-
-    def __bool__(self) -> bool:
-        return bool(self._proportions) or self._own_colours > 0
+        self._fit = FaceMesh() if proportions or own_colours else None
 
     def shaped(self, crop: np.ndarray) -> np.ndarray:
         """(S, S, 3) uint8 RGB, an aligned crop -> the same with the drawing's proportions."""
@@ -29,8 +26,10 @@ class Looks:
 
     def coloured(self, drawing: np.ndarray, crop: np.ndarray) -> np.ndarray:
         """drawing: (S, S, 3) uint8 RGB of `crop` (any side) -> with the person's own skin and hair."""
+        if not self._own_colours:
+            return drawing
         crop = resized(crop, drawing.shape[0])
-        mesh = self._mesh(crop) if self._own_colours else None
+        mesh = self._mesh(crop)
         if mesh is None:
             return drawing
         opaque = np.dstack([drawing, np.full(drawing.shape[:2], 255, np.uint8)])

@@ -38,7 +38,7 @@ class Pairs:
         segment: Callable | None,
         size: int,
         made_by: dict,
-        looks: Looks | None = None,
+        looks: Looks,
     ):
         self._out, self._teacher, self._segment, self._size, self._made_by = out, teacher, segment, size, made_by
         self._looks = looks
@@ -92,10 +92,9 @@ class Pairs:
         photos = [photo for photo, _, _ in some]
         if self._segment is not None:
             photos = [on_white(photo, self._segment(photo)) for photo in photos]
-        shown = [self._looks.shaped(photo) for photo in photos] if self._looks else photos
+        shown = [self._looks.shaped(photo) for photo in photos]
         drawings, alphas = self._teacher(shown, branch)
-        if self._looks:
-            drawings = [self._looks.coloured(*each) for each in zip(drawings, shown, strict=True)]
+        drawings = [self._looks.coloured(*each) for each in zip(drawings, shown, strict=True)]
         for index, (_, name, note) in enumerate(some):
             photo, drawing = resized(photos[index], self._size), resized(drawings[index], self._size)
             if self._segment is None and alphas is not None:
