@@ -150,10 +150,12 @@ def paper(run: Run) -> None:
     from benchmarks.quality_people import Cutter
 
     judges = quality_judges.Judges({"paper"}, run.models)
-    cases, theirs = quality_judges.published(run.data, Cutter(), judges)
+    found = quality_judges.published(run.data, Cutter())
     photos: dict = {}
     for row in run.rows:
-        run.figures += quality_figures.paper(judges.look(row, cases, run.shown, photos), row.name)
+        sights = judges.look(row, [case for case, _ in found], run.shown, photos)
+        run.figures += quality_figures.paper(sights, row.name)
+    theirs = [judges.sight(case, drawing) for case, drawing in found]
     run.figures += quality_figures.paper(theirs, "few-shot paper")
     run.notes.append("paper: a model that learned from fewshot_groups has seen these photos")
 

@@ -97,6 +97,11 @@ class Judges:
 
         return self._features(network_input([picture], picture.shape[0]))[0]
 
+    def sight(self, case: Case, drawing: np.ndarray) -> Sight:
+        """Of somebody else's drawing, (256, 256, 3) uint8 RGB, as good alone as it is shown."""
+        seen = self(drawing, case)
+        return Sight(case, self(case.crop, case), seen, seen)
+
     def look(
         self, model: Model | Photo, cases: Sequence[Case], shown: tuple[float, float], photos: dict[int, Seen]
     ) -> list[Sight]:
@@ -195,16 +200,13 @@ def error_on_drawings(data: Path) -> str:
     )
 
 
-def published(data: Path, cutter: Cutter, judges: Judges) -> tuple[list[Case], list[Sight]]:
-    """The few-shot paper's photos, and what is seen in its own drawings of them, cut by the photo's matrix."""
-    cases, theirs = [], []
+def published(data: Path, cutter: Cutter) -> list[tuple[Case, np.ndarray]]:
+    """The few-shot paper's photos with its own drawings of them, (256, 256, 3) uint8 RGB, cut by the photo's matrix."""
+    found = []
     for folder in sorted((data / "fewshot_groups").iterdir()):
         for path in pictures(folder / "photo"):
             case = cutter(Person(path.name, path, group=folder.name), "fewshot_groups", folder.name)
             drawing = folder / "cartoon" / path.name
-            if case is None or not drawing.is_file():
-                continue
-            seen = judges(crop(read(drawing), case.matrix), case)
-            cases.append(case)
-            theirs.append(Sight(case, judges(case.crop, case), seen, seen))
-    return cases, theirs
+            if case is not None and drawing.is_file():
+                found.append((case, crop(read(drawing), case.matrix)))
+    return found

@@ -1,4 +1,4 @@
-"""A person's own lines and light in the drawing: wrinkles, beard, glasses, the set of the eyes.
+"""A person's own lines in the drawing: wrinkles, beard, glasses, the set of the eyes.
 
     grey crop -> what a pixel is darker or lighter than its surroundings by -> factor on the drawing
 

@@ -1,5 +1,5 @@
 """What is done to a cartoon before it is pasted: skin and hair take the person's colours, the drawing some of the
-person's own lines (detail.py) and light (light.py), stray white is let go.
+person's own lines (detail.py), stray white is let go.
 
 All masks are found on 64 px copies of crop and cartoon; the cartoon itself is touched by multiplications alone,
 with a factor for each channel and pixel.
@@ -14,7 +14,6 @@ from faces.align import move
 from faces.detail import ONE as DETAIL_ONE
 from faces.detail import detail
 from faces.hair import HairTone
-from faces.light import light
 from faces.skin import SkinTone
 from faces.stray import keep
 
@@ -56,14 +55,14 @@ class Finish:
 
         cartoon: (S, S, 4) uint8 RGBA; crop: (S, S, 3) uint8 RGB; landmarks: (468, 2) px of the frame; matrix: (2, 3)
         frame -> crop; t: seconds; tone in [0, 1]: share of the person's own skin and hair colour; own in
-        [0, 1]: share of their own lines and light.
+        [0, 1]: share of their own lines.
         """
         if not len(landmarks):
             return cartoon
         side = cartoon.shape[0]
         small = _small(crop)
         points = move(matrix, landmarks) * np.float32(SMALL / side)
-        factors = self._factors(Small(_small(cartoon), small, points), t, tone, own)
+        factors = self._factors(Small(_small(cartoon), small, points), t, tone)
         finished = cv2.multiply(cartoon, cv2.resize(factors, (side, side)), scale=1 / ONE)
         if own > 0:
             factor = detail(crop, small, own)
@@ -71,7 +70,7 @@ class Finish:
             finished = cv2.multiply(finished, factors, scale=1 / DETAIL_ONE)
         return finished
 
-    def _factors(self, small: Small, t: float, tone: float, own: float) -> np.ndarray:
+    def _factors(self, small: Small, t: float, tone: float) -> np.ndarray:
         """(64, 64, 4) uint8: the factor of each channel, in parts of 128."""
         factors = np.full((SMALL, SMALL, 4), ONE, np.uint8)
         for part in (self._skin(small, t, tone), self._hair(small, t, tone)) if tone > 0 else ():
@@ -80,10 +79,6 @@ class Finish:
                 table = ONE * (1 + np.arange(256)[:, None] / 255 * (np.append(gain, 1.0) - 1))
                 taken = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGBA), np.rint(table).astype(np.uint8)[None])
                 factors = cv2.multiply(factors, taken, scale=1 / ONE)
-        if own > 0:
-            drawn = cv2.cvtColor(cv2.multiply(small.cartoon, factors, scale=1 / ONE), cv2.COLOR_RGBA2RGB)
-            lit = light(drawn, small.crop, small.points, own)
-            factors = cv2.multiply(factors, cv2.merge([lit] * 4), dtype=cv2.CV_8U)
         cv2.mixChannels([cv2.convertScaleAbs(keep(small), alpha=ONE / 255)], [factors], [0, 3])
         return factors
 

@@ -16,6 +16,7 @@ from faces.regions import fill, grown, neck
 PAINT_FROM, PAINT_FULL = 150, 200  # darkest channel of a pixel from which it counts as paint, and counts in full
 FACE = (1.18, 1.35, 1.05)  # the outline grown sideways (ears), upwards (forehead under the hair), downwards
 OPEN = 1.5  # px of 64: lids closer than this show no white
+SHINE = 1.15  # times the median, brighter than which skin shines
 FEWEST = 4  # of the 16 points that must lie on paint for a measurement
 _POINTS = [50, 101, 118, 205, 187, 36, 280, 330, 347, 425, 411, 266, 9, 151, 107, 336]
 _EYES = (
@@ -54,9 +55,11 @@ def _paint(rgba: np.ndarray) -> np.ndarray:
 
 
 def _lit(colours: np.ndarray) -> np.ndarray:
-    """(N, 3) -> (3,): mean of the brighter half. Paint shows skin in the light; with its shade it looks like a tan."""
+    """(N, 3) -> (3,): mean of the brighter half. Paint shows skin in the light; with its shade it looks like a tan. What
+    is far above the middle shines, dark skin most of all, and is not its colour."""
     order = np.argsort(colours.sum(axis=1, dtype=np.int32))
-    return colours[order[len(order) // 2 :]].mean(axis=0)
+    lit = colours[order[len(order) // 2 :]].mean(axis=0)
+    return np.minimum(lit, SHINE * np.median(colours, axis=0))
 
 
 def _region(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -40,7 +40,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--group", default="auto", help="auto, or the group every face is drawn as (auto)")
     made.add_argument("--strength", type=float, default=1.0, help="share of the cartoon, 0 to 1 (1)")
     made.add_argument("--tone", type=float, help="share of the person's own skin colour, 0 to 1")
-    made.add_argument("--detail", type=float, help="share of the person's own lines and light, 0 to 1")
+    made.add_argument("--detail", type=float, help="share of the person's own lines, 0 to 1")
     made.add_argument("--background", default="camera", help="behind people: camera, plain or blur (camera)")
     made.add_argument("--background-colour", metavar="#RRGGBB", help="of a plain background (a pale grey blue)")
     made.add_argument("--max-faces", type=int, default=8, metavar="N", help="further faces are covered (8)")

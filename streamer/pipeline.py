@@ -38,7 +38,7 @@ class Settings:
     """What the person at the page may change between two frames.
 
     group: "auto" or a group's name; strength in [0, 1]: 0 shows the camera, 1 the cartoon; tone in [0, 1]: share of
-    the person's own skin and hair colour; detail in [0, 1]: share of their own lines and light; background: behind the
+    the person's own skin and hair colour; detail in [0, 1]: share of their own lines; background: behind the
     people, "camera", "plain" (of the colour background_colour, "#rrggbb") or "blur"; faces: {track: group or "auto"},
     for single faces instead of `group`, keys may be texts as JSON has them; style: one of `streamer.styles`, "" for the
     first. UsageError for anything else.

@@ -27,7 +27,7 @@ from faces.pictures import read
 from faces.still import FaceFinder
 from faces.tables import Person, people_held_out, read_people
 from livetoon import cli
-from livetoon.errors import DataError, UsageError
+from livetoon.errors import DataError, TrainingError, UsageError
 from trainer import small
 from trainer.augment import degrade, random_motion
 from trainer.augment import move as moved
@@ -283,6 +283,38 @@ def export(network, out: Path) -> None:
             return female.sigmoid(), ages.softmax(dim=1), glasses.sigmoid()
 
     small.export(Probabilities().eval(), out, (1, 3, SIDE, SIDE), "crop", ("female", "ages", "glasses"))
+
+
+def restored(file: Path):
+    """The network of a file that `export` wrote, in its evaluating state. TrainingError: the file holds another one.
+
+    The export folded batch normalization into the convolutions before it; here it adds their bias and no more.
+    """
+    import onnx
+    import torch
+    from google.protobuf.message import DecodeError
+    from torch import nn
+
+    network = build().eval()
+    convolutions, norms = (
+        [module for module in network.modules() if isinstance(module, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d)
+    )
+    try:
+        graph = onnx.load(file).graph
+        given = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)).float() for tensor in graph.initializer}
+        halves = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in given]
+        given |= {node.output[0]: given[node.input[0]] for node in halves}
+        layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+        *folded, (weight, bias) = [[given[name] for name in node.input[1:]] for node in layers]
+        for (kernel, shift), convolution, norm in zip(folded, convolutions, norms, strict=True):
+            convolution.load_state_dict({"weight": kernel})
+            one, none = torch.ones_like(shift), torch.zeros_like(shift)
+            told = {"weight": one, "bias": shift, "running_mean": none, "running_var": one - norm.eps}
+            norm.load_state_dict(told, strict=False)
+        network.out.load_state_dict({"weight": weight, "bias": bias})
+    except (ValueError, KeyError, RuntimeError, DecodeError) as error:
+        raise TrainingError(f"{file}: holds no network that `python -m trainer.groups train` made") from error
+    return network
 
 
 def arguments() -> argparse.ArgumentParser:

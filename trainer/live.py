@@ -70,7 +70,7 @@ class LiveLearner:
         self.trainer, self.preset, self.device = trainer, trainer.preset, torch.device(device)
         self.validation = validation or Validation(self.preset, {})
         self.watch, self._advice = Watch(tries=PAIRED), []
-        for network in (trainer.generator, trainer.ema, trainer.features, trainer.adversary):
+        for network in (trainer.generator, trainer.ema, trainer.features, trainer.adversary, trainer.looks):
             if network is not None:
                 network.to(self.device)
         self.sampler = Sampler(data, trainer.preset)
@@ -121,7 +121,7 @@ class LiveLearner:
             else (preset.stage2_learning_rate, preset.stage2_steps)
         )
         rate = learning_rate(peak, step, steps, preset.decay_share)
-        decay = min(preset.ema, (step + 1) / (step + 10)) if stage == 1 else preset.ema
+        decay = min(preset.ema, (step + 1) / (step + 10))
         corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
         figures = self.trainer.step({g: batch.to(self.device) for g, batch in batches.items()}, rate, decay, corner)
         self._look(figures)

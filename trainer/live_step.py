@@ -18,6 +18,7 @@ from livetoon.errors import TrainingError
 from trainer import losses
 from trainer.adversary import Adversary, surrounded, window
 from trainer.checkpoint import GO_ON
+from trainer.look_term import LookTerm
 from trainer.presets import Preset
 from trainer.qat import Rounding
 
@@ -40,6 +41,11 @@ class Batch:
     motion: Tensor | None = None
     real: Tensor | None = None
 
+    @property
+    def looked_at(self) -> Tensor:
+        """(N, 3, S, S): whom each picture of `photo` shows, undegraded where such a photo is known."""
+        return self.photo if self.clean is None else torch.cat([self.photo[: len(self.cartoon)], self.clean])
+
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         tensors = (getattr(self, field.name) for field in dataclasses.fields(self))
@@ -50,7 +56,8 @@ class Trainer:
     """What changes while a model learns: generator, its average, the optimizer.
 
     learned: groups whose branches had learned before this run; stage 2 goes on from them. rounding: the generator
-    draws in int8 steps, and its batch statistics stay as they are. adversary: tells its drawings from real ones.
+    draws in int8 steps, and its batch statistics stay as they are. adversary: tells its drawings from real ones. looks:
+    says for whom a rare group's drawings are taken.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Trainer:
         learned: Sequence[str] = (),
         rounding: Rounding | None = None,
         adversary: Adversary | None = None,
+        looks: LookTerm | None = None,
     ):
         self.generator = generator.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
@@ -69,6 +77,7 @@ class Trainer:
         self.learned = tuple(learned)
         self.rounding = rounding
         self.adversary = adversary
+        self.looks = looks
         self.optimizer = torch.optim.AdamW(generator.parameters(), lr=1.0, weight_decay=preset.weight_decay)
 
     def start_stage_2(self) -> None:
@@ -100,6 +109,10 @@ class Trainer:
                 logits = self._rare_logits(batch.photo, group)
             cartoon, alpha = self._targets(batch, group)
             loss, terms = self._loss(logits, cartoon, alpha, corner, self._unrounded(batch.photo, group))
+            if self.looks is not None and group != basic:
+                laid = losses.on_white(torch.tanh(logits[:, :3]), torch.sigmoid(logits[:, 3:]))
+                term = self.looks(laid, batch.looked_at)
+                loss, terms["looks"] = loss + self.preset.looks * term, term.item()
             if self.adversary is not None:
                 seen = window(self.preset.size, corner)
                 drawn = surrounded(torch.tanh(logits[:, :3]), alpha, batch.real)[seen]

@@ -44,8 +44,8 @@ class Live(Preset):
     batch: int = _help("stage 1: pairs a step", 7)
     basic_unpaired: int = _help("stage 1: photos without a drawing a step, where there are some", 2)
     basic_batch: int = _help("stage 2: pairs of the basic group a step", 3)
-    rare_batch: int = _help("stage 2: pictures of each other group a step", 2)
-    unpaired_share: float = _help("stage 2: share of a rare group's pictures that are photos without a drawing", 0.5)
+    rare_batch: int = _help("stage 2: pictures of each other group a step", 6)
+    unpaired_share: float = _help("stage 2: share of a rare group's pictures that are photos without a drawing", 0.67)
     learning_rate: float = _help("AdamW, after 100 steps of warm-up", 2e-3)
     stage2_learning_rate: float = _help("the same in stage 2", 5e-4)
     decay_share: float = _help("last share of a stage in which the rate falls to zero", 0.55)
@@ -57,6 +57,9 @@ class Live(Preset):
     structure: float = _help("1 - SSIM of the same (Wang et al. 2004)", 0.2)
     alpha: float = _help("cross-entropy of the alpha", 0.5)
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
+    looks: float = _help(
+        "rare groups: sex and age that our own network sees in a drawing, against those of its photo", 0.05
+    )
     adversarial: float = _help("what a discriminator says of the faces drawn, 0: there is none", 0.0)
     judge_learning_rate: float = _help("Adam, of that discriminator", 2e-4)
     unrounded: float = _help("with --qat: squared distance to what the averaged weights draw without rounding", 0.0)
@@ -203,7 +206,7 @@ PRESETS: dict[str, Preset] = {
             "live-style", "ours: an unpaired style; pairs that another model drew give the shape, drawings the "
             "looks (an adversary, as in AnimeGAN)", groups=("everyone",), stage1_steps=3000, stage2_steps=0, batch=5,
             basic_unpaired=0, learning_rate=5e-4, pixel=0.5, composed=0.5, structure=0.1, feature=0.02,
-            adversarial=0.15, validate_every=0,
+            looks=0.0, adversarial=0.15, validate_every=0,
         ),
     )
 }  # fmt: skip

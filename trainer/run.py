@@ -336,6 +336,7 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     from trainer.initial import branched_network, start_live
     from trainer.live import LiveLearner, spare
     from trainer.live_step import Trainer
+    from trainer.look_term import LookTerm
     from trainer.qat import Rounding
     from trainer.validation import Validation, open_judges
 
@@ -359,7 +360,8 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     config |= {"metric_features": validation.metric_features, "spared": spared}
     rounding = Rounding() if preset.qat else None
     adversary = Adversary(preset.judge_learning_rate) if preset.adversarial else None
-    trainer = Trainer(generator, preset, features, config["learned"], rounding, adversary)
+    looks = LookTerm() if preset.looks and len(preset.groups) > 1 else None
+    trainer = Trainer(generator, preset, features, config["learned"], rounding, adversary, looks)
     return LiveLearner(trainer, trained, parallel.device, validation)
 
 

@@ -1,4 +1,4 @@
-"""A person's own lines and light in the drawing."""
+"""A person's own lines in the drawing."""
 
 import cv2
 import numpy as np

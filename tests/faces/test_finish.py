@@ -40,6 +40,16 @@ def test_paint_moves_the_asked_share_towards_the_persons_skin(face):
     assert np.linalg.norm(cheek[1] - (cheek[0] + cheek[2]) / 2) < 4
 
 
+def test_a_shine_on_dark_skin_is_not_its_colour(face):
+    """One cheek reflects a lamp: the paint becomes as dark as without it, but for what a brighter half may be."""
+    _, landmarks, matrix = face
+    plain = np.full((256, 256, 3), (104, 70, 52), np.uint8)
+    shining = plain.copy()
+    shining[:, 150:] = (205, 180, 170)
+    dark, lit = (lab(skin_of(Finish()(drawing(), picture, landmarks, matrix, 0.0, 1.0))) for picture in (plain, shining))
+    assert abs(lit[0] - dark[0]) < 8  # L; 32 by the brighter half alone
+
+
 def test_lines_stay_dark_and_alpha_inside_the_head_stays(face):
     toned = Finish()(drawing(), *face, 0.0, 1.0)
     assert (toned[151, 95:165, :3] <= 40).all()

@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from skimage import data
 
+from faces.align import align_matrix, crop
+from faces.still import FaceFinder
 from trainer.collect import Collected, Unpaired
 from trainer.identity import FaceIdentity
 from trainer.networks import build
@@ -21,6 +24,13 @@ torch.set_num_threads(1)
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 GROUPS = "many,few,other"
+
+
+@pytest.fixture(scope="session")
+def portrait_crop() -> np.ndarray:
+    """(256, 256, 3) uint8 RGB: the astronaut of scikit-image (NASA, public domain)."""
+    picture = data.astronaut()
+    return crop(picture, align_matrix(FaceFinder("photo")(picture).points))
 
 
 def draw(random: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage import data
 
-from faces.align import align_matrix, crop
 from faces.pictures import read
-from faces.still import FaceFinder
 from trainer.checkpoint import save_generator
 from trainer.distill import Settings, distill, main
 from trainer.distill_looks import Looks
@@ -17,13 +14,6 @@ from trainer.exaggerate import AS_THEY_ARE, Proportions, exaggerate
 from trainer.networks import build
 
 POINTS = np.array([(99, 119), (157, 119), (128, 156), (102, 176), (154, 176)], np.float32)
-
-
-@pytest.fixture(scope="module")
-def portrait_crop() -> np.ndarray:
-    """(256, 256, 3) uint8 RGB: the astronaut of scikit-image (NASA, public domain)."""
-    picture = data.astronaut()
-    return crop(picture, align_matrix(FaceFinder("photo")(picture).points))
 
 
 def dots() -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from faces import weights
 from faces.looks import AGES, SIDE, network_input
 from faces.nets import open_net
 from livetoon.errors import TrainingError
@@ -127,6 +128,16 @@ def test_training_learns_and_the_exported_file_says_the_same(faces, tmp_path):
     np.testing.assert_allclose(found["female"], female.sigmoid().numpy(), atol=5e-3)
     np.testing.assert_allclose(found["glasses"], glasses.sigmoid().numpy(), atol=5e-3)
     np.testing.assert_allclose(found["ages"], ages.softmax(dim=1).numpy(), atol=5e-3)
+    with torch.no_grad():
+        again = [logits.numpy() for logits in groups.restored(file)(torch.from_numpy(x))]
+    for logits, expected in zip(again, (female, ages, glasses), strict=True):
+        np.testing.assert_allclose(logits, expected.numpy(), atol=5e-2)
+
+
+@pytest.mark.parametrize("file", ["matte.onnx", "face_landmark.tflite"])
+def test_a_file_of_another_network_is_told(file):
+    with pytest.raises(TrainingError, match=f"{file}: holds no network that `python -m trainer.groups train` made"):
+        groups.restored(weights.FOLDER / file)
 
 
 def test_the_command_trains_and_keeps_its_file_on_the_way(table, tmp_path, monkeypatch, capsys):

@@ -101,3 +101,38 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_term():
     broken.cartoon[0, 0, 0, 0] = float("nan")
     with pytest.raises(TrainingError, match="loss term `pixel` is nan"):
         made.step({"many": broken}, 1e-3, 0.9, (0, 0))
+
+
+class Taken(torch.nn.Module):
+    """A look term whose every value is known: how dark a drawing is, against its photo."""
+
+    def __init__(self):
+        super().__init__()
+        self.photos = []
+
+    def forward(self, drawn, photo):
+        self.photos.append(photo)
+        return (drawn.mean() - photo.mean()).square()
+
+
+def test_for_whom_a_drawing_is_taken_teaches_rare_groups_alone():
+    """Its weight moves the rare branch, and leaves trunk and basic branch as they are without it, to the bit."""
+    ends = []
+    for weight in (0.0, 100.0):
+        made = trainer(dataclasses.replace(SMALL, looks=weight))
+        made.looks = Taken()
+        figures = made.step({"many": batch(1), "few": batch(2)}, 1e-3, 0.9, (0, 0))
+        assert figures["few/looks"] > 0 and "many/looks" not in figures
+        assert len(made.looks.photos) == 1
+        ends.append(made.generator)
+    without, with_term = ends
+    assert same(weights(without.trunk), with_term.trunk)
+    assert same(weights(without.branches["many"]), with_term.branches["many"])
+    assert not same(weights(without.branches["few"]), with_term.branches["few"])
+
+
+def test_whom_a_photo_shows_is_looked_up_in_its_undegraded_form():
+    pair, photo = batch(1, 1), batch(2, 1)
+    whole = Batch(torch.cat([pair.photo, photo.photo]), pair.cartoon, pair.alpha, clean=photo.cartoon)
+    assert torch.equal(whole.looked_at, torch.cat([pair.photo, photo.cartoon]))
+    assert torch.equal(pair.looked_at, pair.photo)
