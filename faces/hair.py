@@ -36,9 +36,7 @@ class HairTone:
                 self._steady.add(small.crop[where].mean(axis=0), small.cartoon[..., :3][where].mean(axis=0), t)
         if not self._steady.known:
             return None
-        lab = cv2.cvtColor(small.crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        distance = np.sqrt(np.square(lab - self._steady.person()).sum(axis=2))
-        alike = ((ALIKE_FROM - distance) * (255 / (ALIKE_FROM - ALIKE_FULL))).clip(0, 255).astype(np.uint8)
+        alike = self._steady.alike(small.crop, ALIKE_FULL, ALIKE_FROM)
         mask = cv2.blur(cv2.multiply(drawn, alike, scale=1 / 255), (3, 3))
         return mask, self._steady.gain(tone, 0.2, BRIGHTEST)
 

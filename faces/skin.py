@@ -2,8 +2,8 @@
 
 The drawings the generator learns from paint every skin near-white. The person's colour is measured on the
 crop at points of cheeks and forehead, the paint's at the same points of the cartoon. The change is a factor
-on near-white paint inside face, ears and neck, so that lines stay dark; eyes stay as drawn. (A mouth is
-often drawn less open than it is: a hole in the mask there would leave a white chin.)
+on near-white paint inside face, ears and neck and wherever else the camera sees that skin, so that lines stay dark;
+eyes stay as drawn. (A mouth is often drawn less open than it is: a hole in the mask there would leave a white chin.)
 """
 
 import cv2
@@ -16,6 +16,8 @@ from faces.regions import fill, grown, neck
 PAINT_FROM, PAINT_FULL = 150, 200  # darkest channel of a pixel from which it counts as paint, and counts in full
 FACE = (1.18, 1.35, 1.05)  # the outline grown sideways (ears), upwards (forehead under the hair), downwards
 OPEN = 1.5  # px of 64: lids closer than this show no white
+ALIKE_FULL, ALIKE_FROM = 12, 22  # CIELAB distance to the skin: skin anywhere in full, and no skin
+LIGHTNESS = 0.4  # of a distance in L: a bald head is lit from above, a hand lies in the shade
 SHINE = 1.15  # times the median, brighter than which skin shines
 FEWEST = 4  # of the 16 points that must lie on paint for a measurement
 _POINTS = [50, 101, 118, 205, 187, 36, 280, 330, 347, 425, 411, 266, 9, 151, 107, 336]
@@ -44,8 +46,22 @@ class SkinTone:
         if not self._steady.known:
             return None
         # Grown over the thin lines inside the paint: a factor leaves them dark, a gap would bead them with white.
-        mask = cv2.multiply(cv2.dilate(paint, _GROW), _region(small.points, paint.shape), scale=1 / 255)
+        mask = cv2.multiply(cv2.dilate(paint, _GROW), self._where(small), scale=1 / 255)
         return mask, self._steady.gain(tone, 0.1, 1.0)
+
+    def _where(self, small) -> np.ndarray:
+        """(64, 64) uint8: face with ears and neck, and what the camera sees in the skin's colour, as bald heads, hands
+        and cheeks in profile; without open eyes."""
+        where = np.zeros(small.crop.shape[:2], np.uint8)
+        fill(where, grown(small.points, FACE), 255)
+        fill(where, neck(small.points), 255)
+        alike = self._steady.alike(small.crop, ALIKE_FULL, ALIKE_FROM, LIGHTNESS) * inside_frame(small.crop)
+        where = cv2.blur(cv2.max(where, alike), (5, 5))
+        for eye in (small.points[indices] for indices in _EYES):
+            if float(np.ptp(eye[:, 1])) > OPEN:
+                middle = eye.mean(axis=0)
+                fill(where, middle + (eye - middle) * 0.8, 0)
+        return where
 
 
 def _paint(rgba: np.ndarray) -> np.ndarray:
@@ -55,21 +71,8 @@ def _paint(rgba: np.ndarray) -> np.ndarray:
 
 
 def _lit(colours: np.ndarray) -> np.ndarray:
-    """(N, 3) -> (3,): mean of the brighter half. Paint shows skin in the light; with its shade it looks like a tan. What
-    is far above the middle shines, dark skin most of all, and is not its colour."""
+    """(N, 3) -> (3,): mean of the brighter half. Paint shows skin in the light; with its shade it looks like a tan. But
+    what is far above the middle shines, dark skin most of all, and is no colour of it."""
     order = np.argsort(colours.sum(axis=1, dtype=np.int32))
     lit = colours[order[len(order) // 2 :]].mean(axis=0)
     return np.minimum(lit, SHINE * np.median(colours, axis=0))
-
-
-def _region(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """uint8 mask: face with ears and neck, without open eyes."""
-    region = np.zeros(shape, np.uint8)
-    fill(region, grown(points, FACE), 255)
-    fill(region, neck(points), 255)
-    region = cv2.blur(region, (5, 5))
-    for eye in (points[indices] for indices in _EYES):
-        if float(np.ptp(eye[:, 1])) > OPEN:
-            middle = eye.mean(axis=0)
-            fill(region, middle + (eye - middle) * 0.8, 0)
-    return region

@@ -46,8 +46,22 @@ def test_a_shine_on_dark_skin_is_not_its_colour(face):
     plain = np.full((256, 256, 3), (104, 70, 52), np.uint8)
     shining = plain.copy()
     shining[:, 150:] = (205, 180, 170)
-    dark, lit = (lab(skin_of(Finish()(drawing(), picture, landmarks, matrix, 0.0, 1.0))) for picture in (plain, shining))
+    dark, lit = (lab(skin_of(Finish()(drawing(), camera, landmarks, matrix, 0.0, 1.0))) for camera in (plain, shining))
     assert abs(lit[0] - dark[0]) < 8  # L; 32 by the brighter half alone
+
+
+def test_a_bald_head_and_a_hand_are_skin_and_a_white_shirt_is_none(face):
+    picture, landmarks, matrix = face
+    camera = picture.copy()
+    camera[:] = np.median(picture[150:170, 90:105].reshape(-1, 3), axis=0)  # her cheek
+    camera[:70] = camera[:70] * 0.85  # a head in the shade of its hat
+    camera[225:] = (236, 238, 240)
+    paint = np.full((256, 256, 4), (250, 242, 238, 255), np.uint8)
+    toned = Finish()(paint, camera, landmarks, matrix, 0.0, 1.0)[..., :3].astype(int)
+    cheek = np.median(toned[160:172, 92:100].reshape(-1, 3), axis=0)
+    for skin in (toned[15:40, 100:156], toned[150:200, 5:25]):  # above and beside the face that the mesh found
+        assert np.abs(np.median(skin.reshape(-1, 3), axis=0) - cheek).max() <= 6
+    assert np.abs(toned[240:, 5:60] - (250, 242, 238)).max() <= 6
 
 
 def test_lines_stay_dark_and_alpha_inside_the_head_stays(face):
