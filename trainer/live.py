@@ -191,7 +191,8 @@ class Sampler:
         if stage == 1:
             unpaired = self.preset.basic_unpaired if self.data[basic].unpaired else 0
             return {basic: self._batch(basic, self.preset.batch, unpaired, (stage, step, 0))}
-        made = {basic: self._batch(basic, self.preset.basic_batch, 0, (stage, step, 0))}
+        pairs = self.preset.basic_batch or (self.preset.batch if step >= NEVER_LEARNED else 0)
+        made = {basic: self._batch(basic, pairs, 0, (stage, step, 0))} if pairs else {}
         for index, group in enumerate(rare, start=1):
             unpaired = 0
             if self.data[group].unpaired:

@@ -43,7 +43,7 @@ class Live(Preset):
     stage2_steps: int = _help("steps on all groups, the trunk moved by the basic one only", 320)
     batch: int = _help("stage 1: pairs a step", 7)
     basic_unpaired: int = _help("stage 1: photos without a drawing a step, where there are some", 2)
-    basic_batch: int = _help("stage 2: pairs of the basic group a step", 3)
+    basic_batch: int = _help("stage 2: pairs of the basic group a step; 0: neither it nor the trunk moves", 3)
     rare_batch: int = _help("stage 2: pictures of each other group a step", 6)
     unpaired_share: float = _help("stage 2: share of a rare group's pictures that are photos without a drawing", 0.67)
     learning_rate: float = _help("AdamW, after 100 steps of warm-up", 2e-3)
@@ -254,7 +254,7 @@ CHOICES = {
     "schedule": ("half", "constant"), "pairing": ("random", "index"), "variant": ("cyclegan", "ece285"),
 }  # fmt: skip
 AT_LEAST_ONE = (
-    "batch", "basic_batch", "rare_batch", "accumulate", "ada_interval", "heads", "keypoint_every", "keypoint_batch",
+    "batch", "rare_batch", "accumulate", "ada_interval", "heads", "keypoint_every", "keypoint_batch",
     "width", "judge_width",
 )  # fmt: skip
 
@@ -372,6 +372,8 @@ def _check(preset: Preset) -> None:
     for name, most in LIMITS.items():
         if getattr(preset, name, 0) > most:
             raise UsageError(f"--set {name}={getattr(preset, name):g}: expected at most {most:g}")
+    if not getattr(preset, "basic_batch", True) and preset.stage2_steps and len(preset.groups) < 2:
+        raise UsageError("--set basic_batch=0: nothing would learn in stage 2; name a second group with --groups")
     if isinstance(preset, Translation):
         _check_translation(preset)
 

@@ -99,6 +99,20 @@ def test_held_out_pairs_never_enter_a_batch(shaded, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["spared"] == {"many": ["photo", "cartoon"]}
 
 
+def test_a_group_is_added_to_a_model_whose_other_parts_stay_to_the_bit(shaded, tmp_path):
+    """basic_batch=0: the rare branch learns on the trunk as it is."""
+    basic, both = tmp_path / "basic", tmp_path / "both"
+    arguments = ["--data", str(shaded), *OPTIONS, "--set", "feature=0"]
+    assert run.main([*arguments, "--groups", "many", "--set", "stage2_steps=0", "--out", str(basic)]) == 0
+    more = ["--set", "stage1_steps=0", "--set", "basic_batch=0", "--init", str(basic), "--out", str(both)]
+    assert run.main([*arguments, *more]) == 0
+    before, after = checkpoint.load_generator(basic), checkpoint.load_generator(both)
+    for part in ("trunk", "branches.many", "branches.few"):
+        of = "branches.many" if part == "branches.few" else part
+        old, new = before.get_submodule(of).state_dict(), after.get_submodule(part).state_dict()
+        assert all(torch.equal(old[name], value) for name, value in new.items()) == (part != "branches.few"), part
+
+
 def test_a_run_that_is_never_validated_trains_with_all_and_so_does_the_resumed_one(shaded, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--data", str(shaded), "--out", str(out), *OPTIONS, "--set", "feature=0"]

@@ -103,7 +103,7 @@ def test_a_run_killed_while_it_works_goes_on_to_the_same_bits(whole, pairs, tmp_
         (["--set", "batches=3"], 2, "--set batches=3: expected name=value"),
         (["--set", "batch=many"], 2, "--set batch=many: expected a int"),
         (["--set", "batch=0"], 2, "--set batch=0: expected at least 1"),
-        (["--set", "basic_batch=0"], 2, "--set basic_batch=0: expected at least 1"),
+        (["--set", "basic_batch=0", "--groups", "many"], 2, "--set basic_batch=0: nothing would learn in stage 2"),
         (["--set", "rare_batch=0"], 2, "--set rare_batch=0: expected at least 1"),
         (["--set", "size=100"], 2, "multiple of 16"),
         (["--set", "network=live-dense"], 2, "--set network=live-dense: has no branches"),
