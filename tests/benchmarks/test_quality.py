@@ -122,10 +122,15 @@ def test_skin_is_measured_on_the_cheeks_alone():
 def test_glasses_are_kept_and_not_gained():
     wearing, bare = case(glasses=True), case()
     drawn, none = Seen(glasses=0.9), Seen(glasses=0.1)
-    right = values(quality_figures.glasses(sights([drawn] * 4 + [none] * 4, [wearing] * 4 + [bare] * 4), "m", ""))
-    assert right == {"glasses kept %": (100, True), "glasses gained %": (0, True)}
-    wrong = values(quality_figures.glasses(sights([none] * 4 + [drawn] * 4, [wearing] * 4 + [bare] * 4), "m", ""))
-    assert wrong == {"glasses kept %": (0, False), "glasses gained %": (100, False)}
+
+    def said(worn, gained, unseen):
+        """unseen: drawings of two people whose glasses the judge does not see in the photo."""
+        seen = [*sights([worn] * 4, [wearing] * 4, drawn), *sights([gained] * 4, [bare] * 4, none)]
+        return values(quality_figures.glasses([*seen, *sights([unseen] * 2, [wearing] * 2, none)], "m", ""))
+
+    for unseen in (drawn, none):
+        assert said(drawn, none, unseen) == {"glasses kept %": (100, True), "glasses gained %": (0, True)}
+        assert said(none, drawn, unseen) == {"glasses kept %": (0, False), "glasses gained %": (100, False)}
 
 
 @pytest.mark.parametrize(("own", "first", "holds"), [(0.0, 1.0, True), (1.0, 0.0, False)])
@@ -305,3 +310,16 @@ def test_the_list_of_hard_pictures_is_whole():
 def test_a_model_of_another_size_is_refused(tmp_path):
     with pytest.raises(UsageError, match="MODEL"):
         quality_people.Model(str(tmp_path))
+
+
+def test_glasses_that_were_looked_at_by_eye_are_known_before_any_table_says(tmp_path):
+    """A row of quality_glasses.csv for whom the table says the contrary, and one that is not in it."""
+    known = next(row for row in csv.DictReader(quality_people.GLASSES.open()) if row["glasses"] == "1")
+    source, _, file = known["file"].partition("/")
+    (tmp_path / source).mkdir()
+    others = [f"images/{number}.jpg" for number in range(300)]
+    rows = ["file,sex,group,glasses", *(f"{name},M,young,1" for name in others), f"{file},F,young,0"]
+    (tmp_path / source / "table.csv").write_text("\n".join(rows))
+    found = {person.file: person.glasses for person in quality_people.tables(tmp_path, None)[source]}
+    assert found.pop(file) is True
+    assert found and set(found.values()) == {True}
