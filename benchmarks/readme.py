@@ -4,6 +4,7 @@ results/<machine>-latency.json     benchmarks/latency.py --json
 results/<machine>-streaming.json   benchmarks/streaming.py --json
 results/quality.json               python -m trainer.evaluate --json
 results/<machine>-quality.json     python -m benchmarks.quality --json
+results/<machine>-left-out.json    python -m benchmarks.left_out --json
 results/<machine>-training.json    benchmarks/training.py --json
 results/comparison*.json           benchmarks/comparison.py --json
 results/<machine>-faces.json       benchmarks/faces.py --json
@@ -70,6 +71,7 @@ def live_figures(results: Path) -> str:
     parts += [_streaming(_read(path)) for path in sorted(results.glob("*-streaming.json"))]
     parts += [_quality(_read(path)) for path in sorted(results.glob("quality.json"))]
     parts += [_people(_read(path)) for path in sorted(results.glob("*-quality.json"))]
+    parts += [_left_out(_read(path)) for path in sorted(results.glob("*-left-out.json"))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,6 +159,22 @@ def _people(result: dict) -> str:
         f"{most}):"
     )
     return title + "\n\n" + _table(["figure", "aimed at", *models], rows)
+
+
+def _left_out(result: dict) -> str:
+    """The few-shot paper's own drawings beside ours of people whom ours never saw."""
+    figures = result["figures"]
+    models = list(dict.fromkeys(figure["model"] for figure in figures))
+    value = {(figure["name"], figure["model"]): figure["value"] for figure in figures}
+    rows = [
+        [name.removeprefix("paper "), *(f"{value[name, model]:.3g}" for model in models)]
+        for name in dict.fromkeys(figure["name"] for figure in figures)
+    ]
+    title = (
+        f"The few-shot paper's own drawings of {figures[0]['pictures']} people of each group, beside ours by branches "
+        "that never saw them (`python -m benchmarks.left_out`; the first group's branch did):"
+    )
+    return title + "\n\n" + _table(["figure", *models], rows)
 
 
 def _faces(result: dict) -> str:
