@@ -7,6 +7,7 @@ The first group is drawn by its branch as it was shipped, which learned from its
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from faces.pictures import pictures
 from livetoon import cli
-from livetoon.errors import TrainingError, UsageError
-from livetoon.files import replacing, write_json
+from livetoon.errors import ModelError, TrainingError, UsageError
+from livetoon.files import replacing, sha256, write_json
 from livetoon.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,34 +29,52 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "openvino", "numpy")
 FEW_SHOT = "fewshot_groups"
 PAPER, PLAIN, SHOWN = "few-shot paper", "ours, network alone", "ours, as shown"
-TAKEN_FROM = {  # options of trainer.run, and where they lie in --root; a missing one is left out
+PLAN = "left_out.json"  # of a run: what decides it, and whether it is finished
+AS_SHIPPED = ("stage1_steps=0", "basic_batch=0")
+TAKEN_FROM = {  # options of trainer.run, and where they lie in --root
     "--data": "data/pairs",
     "--photos": "data/all_age_faces/table.csv",
     "--masks": "models/faces/selfie_seg_256.onnx",
 }
 
 
+def paired(folder: Path) -> list[str]:
+    """Names of the photos of a group that have a drawing, sorted: the pair of a number is the same everywhere."""
+    drawn = {path.name for path in pictures(folder / "cartoon")}
+    return sorted(path.name for path in pictures(folder / "photo") if path.name in drawn)
+
+
 def learn(work: Path, start: Path, root: Path, number: int, changes: Sequence[str]) -> Path:
-    """The run of which pair `number` of every group, counted from 0, was left out; one that is finished is kept."""
-    place = work / str(number + 1)
-    run = place / "run"
-    if (place / "learned").exists():
-        return run
-    drawings = place / FEW_SHOT
-    shutil.rmtree(place, ignore_errors=True)
+    """The run of which pair `number` of every group, counted from 0, was left out; one that is finished is kept.
+
+    UsageError where its folder holds what this command did not make, or learned in another way.
+    """
+    place, drawings = work / str(number + 1), work / str(number + 1) / FEW_SHOT
+    plan = {"start": sha256(start), "set": list(changes)}
+    if place.exists():
+        if not (place / PLAN).is_file():
+            raise UsageError(f"--work {work}: {place} holds something else; name an empty folder")
+        known = json.loads((place / PLAN).read_text(encoding="utf-8"))
+        if {key: known.get(key) for key in plan} != plan:
+            raise UsageError(f"--work {work}: {place} learned from another model or with another --set; name another")
+        if known.get("finished"):
+            return place / "run"
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    write_json(place / PLAN, plan)
     shutil.copytree(root / "data" / FEW_SHOT, drawings)
     for folder in drawings.iterdir():
-        for kind in ("photo", "cartoon"):
-            if len(files := sorted((folder / kind).glob("*.jpg"))) > number:
-                files[number].unlink()
+        for name in paired(folder)[number : number + 1]:
+            for kind in ("photo", "cartoon"):
+                (folder / kind / name).unlink()
     words = [word for option, name in TAKEN_FROM.items() for word in (option, str(root / name))]
-    words += ["--data", str(drawings), "--init", str(start), "--out", str(run)]
-    words += [word for change in ("stage1_steps=0", *changes) for word in ("--set", change)]
+    words += ["--data", str(drawings), "--init", str(start), "--out", str(place / "run")]
+    words += [word for change in (*AS_SHIPPED, *changes) for word in ("--set", change)]
     ended = subprocess.run([sys.executable, "-m", "trainer.run", "--preset", "live", *words], check=False)
     if ended.returncode:
-        raise TrainingError(f"{run}: the training ended with {ended.returncode}, as said above; run this again")
-    (place / "learned").touch()
-    return run
+        raise TrainingError(f"{place}: the training ended with {ended.returncode}, as said above; run this again")
+    write_json(place / PLAN, plan | {"finished": True})
+    return place / "run"
 
 
 def first_branch(model: str, out: Path) -> None:
@@ -64,7 +84,11 @@ def first_branch(model: str, out: Path) -> None:
     from trainer.checkpoint import load_generator, save_generator
     from trainer.networks import build
 
-    whole = load_generator(find(model) / GENERATOR)
+    try:
+        whole = load_generator(find(model) / GENERATOR)
+    except ModelError as error:
+        raise UsageError(f"--model: {error}") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in whole.settings.items() if name != "groups"}
     one = build(whole.network_name, groups=whole.groups[:1], **settings)
     one.load_state_dict({name: value for name, value in whole.state_dict().items() if name in one.state_dict()})
@@ -85,7 +109,7 @@ def drawn(runs: Sequence[Path], root: Path) -> tuple[list["Case"], dict[str, lis
     shares = (ALONE, (Settings().tone, Settings().detail))
     made: dict[str, list] = {PAPER: [], PLAIN: [], SHOWN: []}
     for case, theirs in found:
-        number = sorted(path.name for path in case.person.path.parent.glob("*.jpg")).index(case.person.file)
+        number = paired(case.person.path.parent.parent).index(case.person.file)
         alone, shown = (laid(one) for one in finished(models[number], case, shares))
         for name, picture in ((PAPER, theirs), (PLAIN, alone), (SHOWN, shown)):
             made[name].append(picture)
@@ -133,35 +157,41 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    people = options.root / "data" / FEW_SHOT
+    people, judged_by = options.root / "data" / FEW_SHOT, options.root / "models"
     for place in (people, *(options.root / name for name in TAKEN_FROM.values())):
         if not place.exists():
             raise UsageError(f"--root: {place} is missing")
+    folds = max((len(paired(folder)) for folder in people.iterdir() if folder.is_dir()), default=0)
+    if not folds:
+        raise UsageError(f"--root: {people} holds no pair, GROUP/photo/NAME with GROUP/cartoon/NAME")
+    if options.work.exists() and not options.work.is_dir():
+        raise UsageError(f"--work {options.work}: is no folder")
     cli.check_place("--sheet", options.sheet)
 
-    from benchmarks import quality_figures, timing
+    from benchmarks import quality_figures, quality_judges, timing
     from benchmarks.comparison_sheet import write
     from benchmarks.quality import report
-    from benchmarks.quality_judges import Judges
 
+    try:
+        quality_judges.check({"paper"}, judged_by)
+    except UsageError:
+        raise UsageError(f"--root: {judged_by} lacks a network that judges, as benchmarks.quality takes them") from None
     machine, progress = timing.described_machine(PACKAGES), Progress()
-    options.work.mkdir(parents=True, exist_ok=True)
     start = options.work / "start.safetensors"
-    if not start.exists():
-        first_branch(options.model, start)
-    folds = max(len(list((folder / "photo").glob("*.jpg"))) for folder in people.iterdir())
+    first_branch(options.model, start)
     runs = []
     for number in range(folds):
         progress.passing(f"pair {number + 1} of {folds} of every group left out")
         runs.append(learn(options.work, start, options.root, number, options.set))
     cases, made = drawn(runs, options.root)
-    judges, figures = Judges({"paper"}, options.root / "models"), []
-    for name, pictures in made.items():
-        sights = [judges.sight(case, picture) for case, picture in zip(cases, pictures, strict=True)]
+    judges, figures = quality_judges.Judges({"paper"}, judged_by), []
+    for name, drawings in made.items():
+        sights = [judges.sight(case, drawing) for case, drawing in zip(cases, drawings, strict=True)]
         figures += quality_figures.paper(sights, name)
     print(report(figures, []))
     if options.json:
-        write_json(options.json, {"machine": machine, "figures": [figure.as_json() for figure in figures]})
+        told = {"model": options.model, "start": sha256(start), "set": [*AS_SHIPPED, *options.set]}
+        write_json(options.json, {"machine": machine, **told, "figures": [figure.as_json() for figure in figures]})
     if options.sheet:
         write(options.sheet, sheet(cases, made))
 

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 PACKAGES = ("openvino", "onnxruntime", "torch", "numpy", "opencv-python-headless")
 PARTS = ("pairs", "kid", "identity", "kind", "colours", "glasses", "steadiness", "hard", "paper")
 ON_PEOPLE = {"kid", "identity", "kind", "colours", "glasses"}
-NEEDS = {"pairs": ("pairs/test",), "kid": ("fewshot_groups",), "paper": ("fewshot_groups",), "colours": ("utkface",)}
+NEEDS = {
+    "pairs": ("pairs/test",), "kid": ("fewshot_groups",), "paper": ("fewshot_groups",),
+    "colours": ("utkface/table.csv",),
+}  # fmt: skip
 BASELINE, BASELINE_NAME = "live_baseline.safetensors", "baseline"  # a file of --models, and its row
 HARD = Path(__file__).with_name("quality_hard.csv")
 WEIGHTS_MB = 8.0
@@ -121,11 +124,15 @@ def steadiness(run: Run) -> None:
             continue
         run.progress.passing(f"steadiness: {row.name}, still face")
         run.figures += quality_motion.figures("noise", row.name, quality_motion.still(row, frames))
-        for clip in sorted((run.data / "video").glob("*.mp4")):
+        clips = sorted((run.data / "video").glob("*.mp4"))
+        run.notes += [] if clips else [f"steadiness: no clips, {run.data / 'video'} has no *.mp4"]
+        for clip in clips:
             run.progress.passing(f"steadiness: {row.name}, {clip.name}")
             change = quality_motion.clip(row, clip, frames)
             run.clips.setdefault(clip.stem, {})[row.name] = change
-            run.figures += quality_motion.figures(clip.stem, row.name, change)
+            found = quality_motion.figures(clip.stem, row.name, change)
+            run.notes += [] if found else [f"steadiness: {row.name} drew no face in {clip.name}"]
+            run.figures += found
 
 
 def hard(run: Run) -> None:
@@ -248,14 +255,18 @@ def _run(options: argparse.Namespace) -> None:
 
 def _opened(options: argparse.Namespace) -> Run:
     """Options checked, then models opened."""
+    from benchmarks.quality_people import TABLES
+
     parts = options.parts.split(",")
     if unknown := set(parts) - set(PARTS):
         raise UsageError(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     if not options.data.is_dir():
         raise UsageError(f"--data: {options.data} is no folder")
     for part in parts:
-        if missing := [name for name in NEEDS.get(part, ()) if not (options.data / name).is_dir()]:
+        if missing := [name for name in NEEDS.get(part, ()) if not (options.data / name).exists()]:
             raise UsageError(f"--parts {part}: {options.data / missing[0]} is missing; leave the part out or add it")
+        if part in ON_PEOPLE and not any((options.data / name / "table.csv").is_file() for name in TABLES):
+            raise UsageError(f"--parts {part}: {options.data} has no table.csv in {' or '.join(TABLES)}; add one")
     if options.pictures is not None and options.pictures < 1:
         raise UsageError(f"--pictures {options.pictures}: expected 1 or more")
     cli.check_place("--sheet", options.sheet)

@@ -157,7 +157,8 @@ def kinds(sights: Sequence[Sight], model: str, moment: str = "shown") -> list[Fi
             what, value, error = f"{kind}, median age", float(np.median(ages)), bootstrap(ages, np.median)
         else:
             continue
-        figures.append(Figure(f"kind {what}{said}, {table}", model, value, bar, sense, error, len(of)))
+        name, counts = f"kind {what}{said}, {table}", model != "photo"
+        figures.append(Figure(name, model, value, bar, sense, error, len(of), counts=counts))
     return figures
 
 
@@ -213,10 +214,10 @@ def hard(sights: Sequence[Sight], model: str) -> list[Figure]:
             Figure(f"hard holes in the face %, {kind}", model, float(np.mean(holes)), pictures=len(of)),
             Figure(f"hard identity, {kind}", model, float(np.mean(alike)), error=bootstrap(alike), pictures=len(of)),
         ]
-        worn = [sight.shown.glasses > 0.5 for sight in of if sight.case.wears_glasses]
+        worn = [sight.shown.glasses > 0.5 for sight in of if sight.case.wears_glasses and sight.photo.glasses > 0.5]
         if worn and kind == "glasses":
-            kept = 100 * float(np.mean(worn))
-            figures.append(Figure(f"hard glasses kept %, {kind}", model, kept, 80.0, AT_LEAST, pictures=len(worn)))
+            name, kept = f"hard glasses kept %, {kind}", 100 * float(np.mean(worn))
+            figures.append(Figure(name, model, kept, 80.0, AT_LEAST, pictures=len(worn), counts=model != "photo"))
     return figures
 
 

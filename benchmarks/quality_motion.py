@@ -124,7 +124,9 @@ def _thumb(frame: np.ndarray) -> np.ndarray:
 
 
 def figures(name: str, model: str, change: Change) -> list[Figure]:
-    """name: "noise" for the still scene, otherwise a clip."""
+    """name: "noise" for the still scene, otherwise a clip; none where no face was drawn in two frames on end."""
+    if not change.source:
+        return []
     said = {"pictures": change.frames, "note": f"a face drawn in {change.drawn} frames"}
     if name == "noise":
         return [

@@ -108,17 +108,17 @@ class Trainer:
             else:
                 logits = self._rare_logits(batch.photo, group)
             cartoon, alpha = self._targets(batch, group)
-            loss, terms = self._loss(logits, cartoon, alpha, corner, self._unrounded(batch.photo, group))
+            drawing = torch.tanh(logits[:, :3])
+            laid = losses.on_white(drawing, torch.sigmoid(logits[:, 3:]))
+            terms = self._terms(logits, laid, cartoon, alpha, corner, self._unrounded(batch.photo, group))
             if self.looks is not None and group != basic:
-                laid = losses.on_white(torch.tanh(logits[:, :3]), torch.sigmoid(logits[:, 3:]))
-                term = self.looks(laid, batch.looked_at)
-                loss, terms["looks"] = loss + self.preset.looks * term, term.item()
+                terms["looks"] = self.looks(laid, batch.looked_at)
             if self.adversary is not None:
                 seen = window(self.preset.size, corner)
-                drawn = surrounded(torch.tanh(logits[:, :3]), alpha, batch.real)[seen]
-                term = self.adversary.term(drawn)
-                loss, terms["adversarial"] = loss + self.preset.adversarial * term, term.item()
+                drawn = surrounded(drawing, alpha, batch.real)[seen]
+                terms["adversarial"] = self.adversary.term(drawn)
                 faces.append((batch.real[seen], drawn.detach()))
+            loss, terms = self._weighed(terms)
             total = total + loss
             terms |= _movement(logits.detach(), batch.photo, alpha)
             figures.update({f"{group}/{name}": value for name, value in terms.items()})
@@ -172,23 +172,28 @@ class Trainer:
         """What the averaged weights draw of the same photo, drawing and alpha, where rounding is to change little."""
         return self.ema(photo, group) if self.rounding is not None and self.preset.unrounded else None
 
-    def _loss(
+    def _terms(
         self,
         logits: Tensor,
+        laid: Tensor,
         cartoon: Tensor,
         alpha: Tensor,
         corner: tuple[int, int],
-        unrounded: Tensor | None = None,
-    ) -> tuple[Tensor, dict]:
+        unrounded: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """What every group learns by; laid: the drawing on white by its own alpha."""
         terms = losses.live_terms(logits, cartoon, alpha)
         if unrounded is not None:
             drawn = torch.cat([torch.tanh(logits[:, :3]), torch.sigmoid(logits[:, 3:])], dim=1)
             terms["unrounded"] = (drawn - unrounded).square().mean()
         if self.features is not None:
             (y, x), side = corner, self.preset.size * 3 // 8
-            window = (..., slice(y, y + side), slice(x, x + side))
-            laid = losses.on_white(torch.tanh(logits[:, :3]), torch.sigmoid(logits[:, 3:]))
-            terms["feature"] = losses.feature_distance(self.features, laid[window], cartoon[window])
+            part = (..., slice(y, y + side), slice(x, x + side))
+            terms["feature"] = losses.feature_distance(self.features, laid[part], cartoon[part])
+        return terms
+
+    def _weighed(self, terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and its terms as figures. TrainingError names a term that is no finite number."""
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise TrainingError(f"loss term `{name}` is {term.item()}: {GO_ON}")

@@ -12,11 +12,11 @@ from skimage import data
 from benchmarks import left_out
 from benchmarks.quality_people import Model
 from engine.manifest import find
-from livetoon.errors import TrainingError
+from livetoon.errors import TrainingError, UsageError
 from trainer.checkpoint import load_generator
 
 GROUPS = ("elderly", "kids", "young-men", "young-women")
-SMALL = ("stage2_steps=1", "size=64", "feature=0", "looks=0", "basic_batch=1", "rare_batch=1", "validate_every=0")
+SMALL = ("stage2_steps=1", "size=64", "feature=0", "looks=0", "rare_batch=1", "validate_every=0")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,10 @@ def test_a_pair_that_is_left_out_is_in_no_folder_that_trains(root, start, tmp_pa
     stamp = (run / "config.json").stat().st_mtime_ns
     left_out.learn(tmp_path, start, root, 1, SMALL)  # gone on with: nothing is left to do
     assert (run / "config.json").stat().st_mtime_ns == stamp
+    with pytest.raises(UsageError, match="2 learned from another model or with another --set; name another"):
+        left_out.learn(tmp_path, start, root, 1, [*SMALL, "seed=1"])
+    with pytest.raises(UsageError, match="2 learned from another model or with another --set; name another"):
+        left_out.learn(tmp_path, find("anime") / "generator.safetensors", root, 1, SMALL)
 
 
 def test_a_training_that_fails_is_one_sentence_and_is_tried_again(root, start, tmp_path, monkeypatch):
@@ -68,6 +72,23 @@ def test_a_training_that_fails_is_one_sentence_and_is_tried_again(root, start, t
     for _ in range(2):
         with pytest.raises(TrainingError, match=r"the training ended with [12], as said above; run this again"):
             left_out.learn(tmp_path, start, root, 0, SMALL)
+
+
+def test_what_it_did_not_make_is_left_where_it_is(root, start, tmp_path):
+    kept = tmp_path / "1" / "mine.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    with pytest.raises(UsageError, match="1 holds something else; name an empty folder"):
+        left_out.learn(tmp_path, start, root, 0, SMALL)
+    assert kept.read_text() == "years of work"
+
+
+def test_a_pair_has_the_same_number_on_both_sides_whatever_its_kind_of_file(tmp_path):
+    for kind, names in (("photo", ("a.png", "b.jpg", "c.jpg")), ("cartoon", ("a.png", "c.jpg", "d.jpg"))):
+        (tmp_path / kind).mkdir()
+        for name in names:
+            cv2.imwrite(str(tmp_path / kind / name), np.zeros((8, 8, 3), np.uint8))
+    assert left_out.paired(tmp_path) == ["a.png", "c.jpg"]
 
 
 def test_everybody_is_drawn_by_the_run_that_left_them_out(root, monkeypatch):
@@ -90,9 +111,38 @@ def test_everybody_is_drawn_by_the_run_that_left_them_out(root, monkeypatch):
     assert sheet.shape == (18 + 4 * 112, 2 * (96 + 4 * 112), 3)
 
 
-@pytest.mark.parametrize("missing", [f"data/{left_out.FEW_SHOT}", "data/all_age_faces/table.csv"])
-def test_what_is_missing_is_named(root, tmp_path, missing, capsys):
-    given = root if "table" in missing else tmp_path
-    assert left_out.main(["--root", str(given), "--work", str(tmp_path / "work")]) == 2
-    assert capsys.readouterr().err.strip().endswith(f"--root: {given / missing} is missing")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--root", "{empty}"], "--root: {empty}/data/fewshot_groups is missing"),
+        (["--root", "{root}"], "--root: {root}/data/all_age_faces/table.csv is missing"),
+        (
+            ["--root", "{bare}"],
+            "--root: {bare}/data/fewshot_groups holds no pair, GROUP/photo/NAME with GROUP/cartoon/NAME",
+        ),
+        (["--root", "{full}", "--work", "{full}/file"], "--work {full}/file: is no folder"),
+        (["--root", "{full}"], "--root: {full}/models lacks a network that judges, as benchmarks.quality takes them"),
+    ],
+    ids=["no pairs", "no table", "no pair", "a file", "no judge"],
+)
+def test_what_is_missing_is_named_before_anything_is_made(root, tmp_path, arguments, sentence, capsys):
+    places = {name: str(tmp_path / name) for name in ("empty", "bare", "full")} | {"root": str(root)}
+    (tmp_path / "empty").mkdir()
+    for name in ("bare", "full"):
+        for place in left_out.TAKEN_FROM.values():
+            (tmp_path / name / place).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / place).touch()
+        (tmp_path / name / "data" / left_out.FEW_SHOT / "kids").mkdir(parents=True)
+    shutil.copytree(
+        root / "data" / left_out.FEW_SHOT, tmp_path / "full" / "data" / left_out.FEW_SHOT, dirs_exist_ok=True
+    )
+    (tmp_path / "full" / "file").touch()
+    given = [argument.format(**places) for argument in ["--work", str(tmp_path / "work"), *arguments]]
+    assert left_out.main(given) == 2
+    assert capsys.readouterr().err.strip().endswith(sentence.format(**places))
     assert not (tmp_path / "work").exists()
+
+
+def test_a_model_that_is_none_is_named(tmp_path):
+    with pytest.raises(UsageError, match="--model: model 'nonesuch': neither a folder nor one of the models"):
+        left_out.first_branch("nonesuch", tmp_path / "start.safetensors")

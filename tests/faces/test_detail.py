@@ -35,6 +35,16 @@ def test_light_from_one_side_is_no_line():
     assert np.abs(factors(pixels(lit))[:, 30:-30] - 1).max() < 0.02
 
 
+@pytest.mark.parametrize("level", [60, 100, 170])
+def test_the_white_beyond_the_frame_darkens_no_edge(level):
+    """A face that is cut off by the frame: no band along its edge (a third darker with the white taken for light)."""
+    face = pixels(skin(level))
+    face[:61] = 255  # not on the grid of the small copy
+    assert np.abs(factors(face, 0.8)[66:] - 1).max() < 0.02
+    face[140:146, 60:200] = level / 2
+    assert factors(face, 0.8)[143, 100:160].max() < 0.8
+
+
 @pytest.mark.parametrize("level", [40, 90, 150])
 def test_noise_of_a_camera_is_no_line(level):
     noisy = pixels(skin(level) + np.random.default_rng(3).normal(0, 5, (256, 256, 3)))

@@ -136,3 +136,12 @@ def test_whom_a_photo_shows_is_looked_up_in_its_undegraded_form():
     whole = Batch(torch.cat([pair.photo, photo.photo]), pair.cartoon, pair.alpha, clean=photo.cartoon)
     assert torch.equal(whole.looked_at, torch.cat([pair.photo, photo.cartoon]))
     assert torch.equal(pair.looked_at, pair.photo)
+
+
+def test_a_look_term_that_is_not_a_number_stops_the_run_before_anything_moves():
+    made = trainer(dataclasses.replace(SMALL, looks=1.0))
+    made.looks = lambda drawn, photo: drawn.mean() * float("nan")
+    before = weights(made.generator)
+    with pytest.raises(TrainingError, match="loss term `looks` is nan"):
+        made.step({"few": batch(2)}, 1e-3, 0.9, (0, 0))
+    assert same(before, made.generator)
