@@ -50,7 +50,7 @@ class Settings:
     group: str = AUTO
     strength: float = 1.0
     tone: float = 1.0
-    detail: float = 0.6
+    detail: float = 0.8
     background: str = CAMERA
     background_colour: str = COLOUR
     faces: Mapping[int, str] = field(default_factory=dict)
