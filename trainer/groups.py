@@ -312,7 +312,7 @@ def restored(file: Path):
             told = {"weight": one, "bias": shift, "running_mean": none, "running_var": one - norm.eps}
             norm.load_state_dict(told, strict=False)
         network.out.load_state_dict({"weight": weight, "bias": bias})
-    except (ValueError, KeyError, RuntimeError, DecodeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, DecodeError) as error:
         raise TrainingError(f"{file}: holds no network that `python -m trainer.groups train` made") from error
     return network
 

@@ -96,7 +96,7 @@ class LiveLearner:
         for step in itertools.count(NEVER_LEARNED):
             if all(len(seen) >= MEASURED for seen in crops.values()):
                 break
-            for group, batch in self.sampler.batches(stage, step).items():
+            for group, batch in self.sampler.batches(stage, step, all_groups=True).items():
                 if group in crops:
                     crops[group].extend(batch.photo)
         for group, seen in crops.items():
@@ -157,7 +157,7 @@ class LiveLearner:
     def sheet(self, stage: int, step: int) -> np.ndarray:
         """Input, drawing on white and alpha of a fixed batch, side by side."""
         columns = []
-        for group, batch in self.sampler.batches(stage, NEVER_LEARNED).items():
+        for group, batch in self.sampler.batches(stage, NEVER_LEARNED, all_groups=True).items():
             batch = batch.to(self.device)
             drawn, alpha = self.trainer.draw(batch.photo, group)
             laid = losses.on_white(drawn, alpha)
@@ -186,12 +186,13 @@ class Sampler:
         self.data, self.preset = data, preset
         self.behind = [photo for group in data.values() for photo in group.unpaired]
 
-    def batches(self, stage: int, step: int) -> dict[str, Batch]:
+    def batches(self, stage: int, step: int, all_groups: bool = False) -> dict[str, Batch]:
+        """all_groups: to be looked at, and so the basic group as well where stage 2 leaves it out."""
         basic, *rare = self.preset.groups
         if stage == 1:
             unpaired = self.preset.basic_unpaired if self.data[basic].unpaired else 0
             return {basic: self._batch(basic, self.preset.batch, unpaired, (stage, step, 0))}
-        pairs = self.preset.basic_batch or (self.preset.batch if step >= NEVER_LEARNED else 0)
+        pairs = self.preset.basic_batch or (self.preset.batch if all_groups else 0)
         made = {basic: self._batch(basic, pairs, 0, (stage, step, 0))} if pairs else {}
         for index, group in enumerate(rare, start=1):
             unpaired = 0

@@ -1,6 +1,6 @@
 """What a drawing is taken for: the sex and the age that the network of faces/looks.py sees in its photo.
 
-Ten drawings say how a group is drawn, and little of what makes a man or an old person of a face: branches that learn
+A few drawings say how a group is drawn, and little of what makes a man or an old person of a face: branches that learn
 from them alone draw young women. What the network says of glasses teaches nothing: it judges them in drawings
 (benchmarks/quality.py).
 """

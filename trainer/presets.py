@@ -32,7 +32,7 @@ class Preset:
 @dataclass(frozen=True)
 class Live(Preset):
     """The live generator from pairs. The loss is a weighted sum: a term of weight 0 is logged, but teaches nothing
-    (and `feature`, which costs most, is then not even computed)."""
+    (and `feature`, `looks`, `adversarial` and `unrounded`, which cost most, are then not even computed)."""
 
     qat: bool = _help("draw in int8 steps while learning (--qat)", False)
     network: str = _help("network family (trainer/networks)", "live")
