@@ -73,7 +73,10 @@ class Finish:
     def _factors(self, small: Small, t: float, tone: float) -> np.ndarray:
         """(64, 64, 4) uint8: the factor of each channel, in parts of 128."""
         factors = np.full((SMALL, SMALL, 4), ONE, np.uint8)
-        for part in (self._skin(small, t, tone), self._hair(small, t, tone)) if tone > 0 else ():
+        parts = ()
+        if tone > 0:
+            parts = self._skin(small, t, tone), self._skin.whites(small, tone), self._hair(small, t, tone)
+        for part in parts:
             if part is not None:
                 mask, gain = part
                 table = ONE * (1 + np.arange(256)[:, None] / 255 * (np.append(gain, 1.0) - 1))

@@ -3,8 +3,11 @@
 The drawings the generator learns from paint every skin near-white. The person's colour is measured on the
 crop at points of cheeks and forehead, the paint's at the same points of the cartoon. The change is a factor
 on near-white paint inside face, ears and neck and wherever else the camera sees that skin, so that lines stay dark;
-eyes stay as drawn. (A mouth is often drawn less open than it is: a hole in the mask there would leave a white chin.)
+the whites of eyes become half as dark. (A mouth is often drawn less open than it is: a hole in the mask there would
+leave a white chin.)
 """
+
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -49,6 +52,17 @@ class SkinTone:
         mask = cv2.multiply(cv2.dilate(paint, _GROW), self._where(small), scale=1 / 255)
         return mask, self._steady.gain(tone, 0.1, 1.0)
 
+    def whites(self, small, tone: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Likewise for the whites of open eyes: half as dark as the skin becomes, and grey; left at the paint's white
+        they glow in a dark face."""
+        if not self._steady.known:
+            return None
+        mask = np.zeros(small.crop.shape[:2], np.uint8)
+        for eye in _open_eyes(small.points):
+            fill(mask, eye, 255)
+        mask = cv2.multiply(cv2.blur(mask, (3, 3)), _paint(small.cartoon), scale=1 / 255)
+        return mask, np.full(3, np.sqrt(self._steady.gain(tone, 0.1, 1.0).mean()))
+
     def _where(self, small) -> np.ndarray:
         """(64, 64) uint8: face with ears and neck, and what the camera sees in the skin's colour, as bald heads, hands
         and cheeks in profile; without open eyes."""
@@ -57,11 +71,17 @@ class SkinTone:
         fill(where, neck(small.points), 255)
         alike = self._steady.alike(small.crop, ALIKE_FULL, ALIKE_FROM, LIGHTNESS) * inside_frame(small.crop)
         where = cv2.blur(cv2.max(where, alike), (5, 5))
-        for eye in (small.points[indices] for indices in _EYES):
-            if float(np.ptp(eye[:, 1])) > OPEN:
-                middle = eye.mean(axis=0)
-                fill(where, middle + (eye - middle) * 0.8, 0)
+        for eye in _open_eyes(small.points):
+            fill(where, eye, 0)
         return where
+
+
+def _open_eyes(points: np.ndarray) -> Iterator[np.ndarray]:
+    """Outlines of the eyes that show a white, a little inside the lids."""
+    for eye in (points[indices] for indices in _EYES):
+        if float(np.ptp(eye[:, 1])) > OPEN:
+            middle = eye.mean(axis=0)
+            yield middle + (eye - middle) * 0.8
 
 
 def _paint(rgba: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faces.align import align_matrix, crop
+from faces.align import align_matrix, crop, move
 from faces.finish import Finish
 from faces.landmarks import five
 
@@ -48,6 +48,22 @@ def test_a_shine_on_dark_skin_is_not_its_colour(face):
     shining[:, 150:] = (205, 180, 170)
     dark, lit = (lab(skin_of(Finish()(drawing(), camera, landmarks, matrix, 0.0, 1.0))) for camera in (plain, shining))
     assert abs(lit[0] - dark[0]) < 8  # L; 32 by the brighter half alone
+
+
+def test_whites_of_eyes_do_not_glow_in_a_dark_face(face):
+    """They stay grey, and brighter than the skin around them."""
+    _, landmarks, matrix = face
+    paint = np.full((256, 256, 4), (250, 246, 242, 255), np.uint8)
+    eye = move(matrix, landmarks[[33, 133]]).mean(axis=0).round().astype(int)
+    white, cheek = [], []
+    for skin in ((104, 70, 52), (235, 205, 190)):
+        toned = Finish()(paint, np.full((256, 256, 3), skin, np.uint8), landmarks, matrix, 0.0, 1.0)
+        white.append(toned[eye[1] - 1 : eye[1] + 2, eye[0] - 2 : eye[0] + 3, :3].reshape(-1, 3).mean(axis=0))
+        cheek.append(skin_of(toned))
+    assert white[0].mean() < 190 and white[1].mean() > 220
+    for own, around in zip(white, cheek, strict=True):
+        assert own.mean() > around.mean() + 8
+        assert np.ptp(own) < 20
 
 
 def test_a_bald_head_and_a_hand_are_skin_and_a_white_shirt_is_none(face):
