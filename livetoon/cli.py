@@ -72,6 +72,8 @@ def _sentence(error: Exception) -> str:
         written = error.filename2 or error.filename  # of two files, as in a copy, the second one
         return f"{written}: {error.strerror}" if written else error.strerror
     if isinstance(error, ModuleNotFoundError):
+        if error.name == "torch":  # `make live` goes without
+            return 'torch is not installed: in livetoon\'s folder .venv/bin/pip install -e ".[train]"'
         return (
             f"{error.name} is not installed: use .venv/bin/python after `make live`, or in livetoon's folder "
             'pip install ".[stream]" for live video, ".[train]" for training'

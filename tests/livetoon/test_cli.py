@@ -46,8 +46,14 @@ def test_of_a_copy_the_file_that_is_written_is_named(capsys):
 
 
 def test_a_missing_package_is_named_with_what_installs_it(capsys):
+    run(ModuleNotFoundError("No module named 'av'", name="av"))
+    assert "av is not installed: use .venv/bin/python" in capsys.readouterr().err
     run(ModuleNotFoundError("No module named 'torch'", name="torch"))
-    assert "torch is not installed: use .venv/bin/python" in capsys.readouterr().err
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith('torch is not installed: in livetoon\'s folder .venv/bin/pip install -e ".[train]"')
+    )
 
 
 def test_debug_shows_the_traceback():
