@@ -21,6 +21,7 @@ from faces.landmarks import OVAL
 from faces.looks import AGES, Look
 from faces.tables import Person, held_out
 from livetoon.errors import UsageError
+from streamer.pipeline import Settings
 
 FACE = data.astronaut()[:260, 90:350]
 
@@ -341,3 +342,10 @@ def test_glasses_that_were_looked_at_by_eye_are_known_before_any_table_says(tmp_
     found = {person.file: person.glasses for person in quality_people.tables(tmp_path, None)[source]}
     assert found.pop(file) is True
     assert found and set(found.values()) == {True}
+
+
+def test_the_published_figures_are_those_of_the_settings_that_are_shown():
+    """Who changes a default measures anew."""
+    for file in (quality.HARD.parent / "results").glob("*-quality.json"):
+        said = json.loads(file.read_text())
+        assert (said["tone"], said["detail"]) == (Settings().tone, Settings().detail), file.name
