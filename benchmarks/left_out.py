@@ -7,6 +7,7 @@ The first group is drawn by its branch as it was shipped, which learned from its
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from faces.pictures import pictures
 from livetoon import cli
 from livetoon.errors import ModelError, TrainingError, UsageError
-from livetoon.files import replacing, sha256, write_json
+from livetoon.files import replacing, write_json
 from livetoon.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,13 +45,19 @@ def paired(folder: Path) -> list[str]:
     return sorted(path.name for path in pictures(folder / "photo") if path.name in drawn)
 
 
+def digest(start: Path) -> str:
+    """Of the values of a .safetensors file alone: its header's strings come in any order."""
+    content = start.read_bytes()
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
 def learn(work: Path, start: Path, root: Path, number: int, changes: Sequence[str]) -> Path:
     """The run of which pair `number` of every group, counted from 0, was left out; one that is finished is kept.
 
     UsageError where its folder holds what this command did not make, or learned in another way.
     """
     place, drawings = work / str(number + 1), work / str(number + 1) / FEW_SHOT
-    plan = {"start": sha256(start), "set": list(changes)}
+    plan = {"start": digest(start), "set": list(changes)}
     if place.exists():
         if not (place / PLAN).is_file():
             raise UsageError(f"--work {work}: {place} holds something else; name an empty folder")
@@ -190,7 +197,7 @@ def _run(options: argparse.Namespace) -> None:
         figures += quality_figures.paper(sights, name)
     print(report(figures, []))
     if options.json:
-        told = {"model": options.model, "start": sha256(start), "set": [*AS_SHIPPED, *options.set]}
+        told = {"model": options.model, "start": digest(start), "set": [*AS_SHIPPED, *options.set]}
         write_json(options.json, {"machine": machine, **told, "figures": [figure.as_json() for figure in figures]})
     if options.sheet:
         write(options.sheet, sheet(cases, made))
