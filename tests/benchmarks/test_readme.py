@@ -74,7 +74,7 @@ def test_links_lead_somewhere(link):
 
 
 @pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"python -m [a-z.]+|python benchmarks/\w+\.py|^livetoon", TEXT, re.M)))
+    "command", sorted(set(re.findall(r"python -m [a-z_.]+|python benchmarks/\w+\.py|^livetoon", TEXT, re.M)))
 )
 def test_commands_have_help_with_an_example(command):
     words = ["-m", "streamer"] if command == "livetoon" else command.split()[1:]
