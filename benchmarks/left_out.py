@@ -125,9 +125,8 @@ def drawn(runs: Sequence[Path], root: Path) -> tuple[list["Case"], dict[str, lis
 
 def sheet(cases: Sequence["Case"], made: dict[str, list["np.ndarray"]]) -> "np.ndarray":
     """Two groups side by side, every person a row: photo, the paper's drawing, ours."""
-    import numpy as np
-
     from benchmarks.comparison_sheet import grid
+    from benchmarks.quality_sheet import side_by_side
 
     heads, halves = ["photo", "paper", "ours alone", "ours, shown"], []
     groups = list(dict.fromkeys(case.kind for case in cases))
@@ -135,8 +134,7 @@ def sheet(cases: Sequence["Case"], made: dict[str, list["np.ndarray"]]) -> "np.n
         here = [number for number, case in enumerate(cases) if case.kind in some]
         columns = [[cases[number].crop for number in here], *([of[number] for number in here] for of in made.values())]
         halves.append(grid(heads, [cases[number].kind for number in here], columns))
-    height = max(len(half) for half in halves)
-    return np.hstack([np.pad(h, ((0, height - len(h)), (0, 0), (0, 0)), constant_values=255) for h in halves])
+    return side_by_side(halves)
 
 
 def arguments() -> argparse.ArgumentParser:

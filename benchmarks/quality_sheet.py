@@ -43,7 +43,7 @@ def groups(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], s
             columns += [list(column) for column in zip(*drawn, strict=True)]
             heads += [f"{model.name}, plain", model.name]
         blocks.append(grid(heads, [case.kind for case in people], columns))
-    write(path, _side_by_side(blocks))
+    write(path, side_by_side(blocks))
 
 
 def hard(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], shown: tuple[float, float]) -> None:
@@ -58,7 +58,7 @@ def hard(path: Path, cases: Sequence[Case], models: Sequence[Model | Photo], sho
         for model in drawing:
             rows.append((f" {model.name}"[:14], [laid(finished(model, case, (shown,))[0]) for case in of[:ACROSS]]))
     half = (1 + len(drawing)) * -(-len(kinds) // 2)
-    write(path, _side_by_side([_rows(rows[:half]), _rows(rows[half:])] if rows[half:] else [_rows(rows)]))
+    write(path, side_by_side([_rows(rows[:half]), _rows(rows[half:])] if rows[half:] else [_rows(rows)]))
 
 
 def strips(file: Path, clips: Mapping[str, Mapping[str, Change]]) -> None:
@@ -77,7 +77,8 @@ def _rows(rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
     return grid([""] * across, [label for label, _ in rows], columns)
 
 
-def _side_by_side(blocks: Sequence[np.ndarray]) -> np.ndarray:
+def side_by_side(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Sheets (H, W, 3) uint8 RGB in a row, white below the shorter ones."""
     height = max(len(block) for block in blocks)
     padded = [np.pad(block, ((0, height - len(block)), (0, 0), (0, 0)), constant_values=255) for block in blocks]
     return np.concatenate(padded, axis=1)

@@ -11,7 +11,7 @@
     align      points -> upright crop and back
     paste      cartoon -> picture
     finish     before the paste: skin and hair take the person's colours, stray white is let go
-    detail     of it, the lines and the light
+    detail     of it, the person's own lines
     calm       what stays the same neither shimmers nor boils
     matte      the person in any picture, as an alpha; background: what stands behind people in video
     looks      crop -> age, sex, glasses

@@ -35,11 +35,10 @@ class Steady:
         self._lab = lab if self._lab is None else self._lab + share * (lab - self._lab)
         self._t = t
 
-    def alike(self, crop: np.ndarray, full: float, none: float, lightness: float = 1.0) -> np.ndarray:
-        """(H, W, 3) uint8 RGB -> (H, W) uint8: 255 up to a CIELAB distance of `full` to the person, 0 from `none` on;
+    def alike(self, lab: np.ndarray, full: float, none: float, lightness: float = 1.0) -> np.ndarray:
+        """(H, W, 3) float32 CIELAB -> (H, W) uint8: 255 up to a distance of `full` to the person, 0 from `none` on;
         lightness: what L counts for, so that what lies in the shade can be alike."""
-        apart = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) - self._lab[0]
-        distance = np.sqrt(np.square(apart * (lightness, 1, 1)).sum(axis=2))
+        distance = np.sqrt(np.square((lab - self._lab[0]) * (lightness, 1, 1)).sum(axis=2))
         return ((none - distance) * (255 / (none - full))).clip(0, 255).astype(np.uint8)
 
     def gain(self, share: float, low: float, high: float) -> np.ndarray:

@@ -5,6 +5,7 @@ All masks are found on 64 px copies of crop and cartoon; the cartoon itself is t
 with a factor for each channel and pixel.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -28,6 +29,11 @@ class Small:
     cartoon: np.ndarray
     crop: np.ndarray
     points: np.ndarray
+
+    @functools.cached_property
+    def lab(self) -> np.ndarray:
+        """(64, 64, 3) float32: CIELAB of the crop, L 0 to 100; skin and hair both ask for it."""
+        return cv2.cvtColor(self.crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
 
 
 class Finish:

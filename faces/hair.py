@@ -36,7 +36,7 @@ class HairTone:
                 self._steady.add(small.crop[where].mean(axis=0), small.cartoon[..., :3][where].mean(axis=0), t)
         if not self._steady.known:
             return None
-        alike = self._steady.alike(small.crop, ALIKE_FULL, ALIKE_FROM)
+        alike = self._steady.alike(small.lab, ALIKE_FULL, ALIKE_FROM)
         mask = cv2.blur(cv2.multiply(drawn, alike, scale=1 / 255), (3, 3))
         return mask, self._steady.gain(tone, 0.2, BRIGHTEST)
 

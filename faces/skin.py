@@ -69,7 +69,7 @@ class SkinTone:
         where = np.zeros(small.crop.shape[:2], np.uint8)
         fill(where, grown(small.points, FACE), 255)
         fill(where, neck(small.points), 255)
-        alike = self._steady.alike(small.crop, ALIKE_FULL, ALIKE_FROM, LIGHTNESS) * inside_frame(small.crop)
+        alike = self._steady.alike(small.lab, ALIKE_FULL, ALIKE_FROM, LIGHTNESS) * inside_frame(small.crop)
         where = cv2.blur(cv2.max(where, alike), (5, 5))
         for eye in _open_eyes(small.points):
             fill(where, eye, 0)
