@@ -79,15 +79,11 @@ class Finish:
     def _factors(self, small: Small, t: float, tone: float) -> np.ndarray:
         """(64, 64, 4) uint8: the factor of each channel, in parts of 128."""
         factors = np.full((SMALL, SMALL, 4), ONE, np.uint8)
-        parts = ()
-        if tone > 0:
-            parts = self._skin(small, t, tone), self._skin.whites(small, tone), self._hair(small, t, tone)
-        for part in parts:
-            if part is not None:
-                mask, gain = part
-                table = ONE * (1 + np.arange(256)[:, None] / 255 * (np.append(gain, 1.0) - 1))
-                taken = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGBA), np.rint(table).astype(np.uint8)[None])
-                factors = cv2.multiply(factors, taken, scale=1 / ONE)
+        parts = self._skin(small, t, tone) + self._hair(small, t, tone) if tone > 0 else []
+        for mask, gain in parts:
+            table = ONE * (1 + np.arange(256)[:, None] / 255 * (np.append(gain, 1.0) - 1))
+            taken = cv2.LUT(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGBA), np.rint(table).astype(np.uint8)[None])
+            factors = cv2.multiply(factors, taken, scale=1 / ONE)
         cv2.mixChannels([cv2.convertScaleAbs(keep(small), alpha=ONE / 255)], [factors], [0, 3])
         return factors
 

@@ -25,8 +25,9 @@ class HairTone:
     def __init__(self):
         self._steady = Steady()
 
-    def __call__(self, small, t: float, tone: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """`finish.Small` at `t` seconds, tone in [0, 1] -> mask (64, 64) uint8 and RGB factors (3,), or None."""
+    def __call__(self, small, t: float, tone: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`finish.Small` at `t` seconds, tone in [0, 1] -> mask (64, 64) uint8 with its RGB factors (3,); none before
+        hair was seen."""
         drawn = _drawn(small)
         if self._steady.due(t):
             crown = np.zeros_like(drawn)
@@ -35,10 +36,10 @@ class HairTone:
             if where.sum() >= FEWEST:
                 self._steady.add(small.crop[where].mean(axis=0), small.cartoon[..., :3][where].mean(axis=0), t)
         if not self._steady.known:
-            return None
+            return []
         alike = self._steady.alike(small.lab, ALIKE_FULL, ALIKE_FROM)
         mask = cv2.blur(cv2.multiply(drawn, alike, scale=1 / 255), (3, 3))
-        return mask, self._steady.gain(tone, 0.2, BRIGHTEST)
+        return [(mask, self._steady.gain(tone, 0.2, BRIGHTEST))]
 
 
 def _drawn(small) -> np.ndarray:

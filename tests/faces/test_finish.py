@@ -5,6 +5,7 @@ import pytest
 from faces.align import align_matrix, crop, move
 from faces.finish import Finish
 from faces.landmarks import five
+from faces.skin import _EYES
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,24 @@ def test_whites_of_eyes_do_not_glow_in_a_dark_face(face):
     for own, around in zip(white, cheek, strict=True):
         assert own.mean() > around.mean() + 8
         assert np.ptp(own) < 20
+
+
+def test_a_narrow_eye_has_no_white_crescent_and_a_blink_does_not_flash(face):
+    """The lids close step by step over an eye that is drawn white: it darkens little by little, down to the skin."""
+    _, landmarks, matrix = face
+    paint = np.full((256, 256, 4), (250, 246, 242, 255), np.uint8)
+    skin = np.full((256, 256, 3), (104, 70, 52), np.uint8)
+    middle = landmarks[_EYES[0]].mean(axis=0)
+    eye = move(matrix, middle[None])[0].round().astype(int)
+    brightness = []
+    for share in np.linspace(1.4, 0.3, 23):
+        lids = landmarks.copy()
+        lids[_EYES[0], 1] = middle[1] + share * (landmarks[_EYES[0], 1] - middle[1])
+        toned = Finish()(paint, skin, lids, matrix, 0.0, 1.0)
+        brightness.append(toned[eye[1] - 1 : eye[1] + 2, eye[0] - 2 : eye[0] + 3, :3].mean())
+    assert brightness[0] > brightness[-1] + 40
+    assert abs(brightness[-1] - skin_of(toned).mean()) < 3
+    assert np.abs(np.diff(brightness)).max() < 0.35 * (brightness[0] - brightness[-1])
 
 
 def test_a_bald_head_and_a_hand_are_skin_and_a_white_shirt_is_none(face):
