@@ -39,8 +39,10 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--precision", default="auto", help="numbers in use: auto, fp32, fp16, bf16, int8 (auto)")
     made.add_argument("--group", default="auto", help="auto, or the group every face is drawn as (auto)")
     made.add_argument("--strength", type=float, default=1.0, help="share of the cartoon, 0 to 1 (1)")
-    made.add_argument("--tone", type=float, help="share of the person's own skin colour, 0 to 1")
-    made.add_argument("--detail", type=float, help="share of the person's own lines, 0 to 1")
+    made.add_argument("--tone", type=float, help="share of the person's own skin and hair colour, 0 to 1 (1)")
+    made.add_argument(
+        "--detail", type=float, help="share of the person's own lines, 0 to 1, if the style can take them (0.8)"
+    )
     made.add_argument("--background", default="camera", help="behind people: camera, plain or blur (camera)")
     made.add_argument("--background-colour", metavar="#RRGGBB", help="of a plain background (a pale grey blue)")
     made.add_argument("--max-faces", type=int, default=8, metavar="N", help="further faces are covered (8)")
@@ -120,18 +122,22 @@ def convert(source: Path, target: Path, draw: "Draw", progress: "Progress") -> N
             pictures.write(temporary, pictures.Picture(draw.still(picture.rgb), picture.alpha, picture.blocks))
         else:
             videos.convert(source, temporary, draw.frame, progress.at)
+        if not draw.seen:
+            progress.note = ", but no face was found in it"
 
 
 class Draw:
-    """A pipeline with settings: a still picture, or one frame of a video after another."""
+    """A pipeline with settings: a still picture, or one frame of a video after another. seen: whether a face was."""
 
     def __init__(self, pipeline: Any, settings: Any) -> None:
         self._pipeline = pipeline
         self._settings = settings
+        self.seen = False
 
     def reset(self) -> None:
         """Before another file: forget the faces of the last."""
         self._pipeline.reset()
+        self.seen = False
 
     def frame(self, rgb, t: float):
         """(H, W, 3) uint8 RGB at `t` seconds -> the same as a cartoon. DataError when it is too small or too large."""
@@ -142,7 +148,9 @@ class Draw:
             raise DataError(f"{size} is too large, a side may have {LARGEST}: make it smaller first.")
         if min(rgb.shape[:2]) < SMALLEST:
             raise DataError(f"{size} is too small, a side must have {SMALLEST}: make it larger first.")
-        return self._pipeline.process(rgb, t, self._settings).frame
+        result = self._pipeline.process(rgb, t, self._settings)
+        self.seen |= bool(result.faces)
+        return result.frame
 
     def still(self, rgb):
         """(H, W, 3) uint8 RGB -> the same as a cartoon."""
@@ -158,6 +166,7 @@ class Progress:
         self._label, self._stream, self._clock = label, stream, clock
         self._began = self._shown_at = clock()
         self._tenth = 0
+        self.note = ""  # what is to be said beside that it is done
 
     def __enter__(self) -> "Progress":
         return self
@@ -165,7 +174,7 @@ class Progress:
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
             seconds = self._clock() - self._began
-            self._stream.write(f"{self._start()}{self._label}: done in {seconds:.1f} s\n")
+            self._stream.write(f"{self._start()}{self._label}: done in {seconds:.1f} s{self.note}\n")
         elif self._stream.isatty():
             self._stream.write("\n")
 
@@ -220,6 +229,8 @@ def _opened(options: argparse.Namespace) -> Draw:
     runners = open_runners(options.model, options.backend, options.precision)
     if options.group not in ("auto", *runners):
         raise UsageError(f"--group {options.group}: choose auto or one of {', '.join(runners)}.")
+    if options.detail and not next(iter(runners.values())).spec.own_lines:
+        raise UsageError(f"--detail: the style {options.model} has lines of its own and takes no others; leave it out.")
     check_rules(rules, runners)
     how = {"detector": options.detector, "crop": options.crop, "rules": rules}
     return Draw(pipeline_of(runners, options.max_faces, **how), settings)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import signal
 import struct
@@ -538,12 +539,32 @@ def test_exit_codes(tmp_path, capsys, model):
         assert line.startswith("python -m streamer.convert: ") or ": done in" in line
 
 
-def test_a_room_with_nobody_becomes_the_plain_background(tmp_path, model):
+def test_own_lines_are_refused_for_a_style_that_cannot_take_them(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    assert main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--model", "anime", "--detail", "0.5"]) == 2
+    assert "--detail: the style anime has lines of its own" in capsys.readouterr().err
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_a_room_with_nobody_becomes_the_plain_background(tmp_path, capsys, model):
     source, target = tmp_path / "room.png", tmp_path / "plain.png"
     cv2.imwrite(str(source), np.full((240, 320, 3), 120, np.uint8))
     options = ["--model", model, "--background", "plain", "--background-colour", "#102030"]
     assert main([str(source), str(target), *options]) == 0
     assert (cv2.imread(str(target)) == (0x30, 0x20, 0x10)).all()
+    assert re.search(r"room.png: done in .* s, but no face was found in it\n", capsys.readouterr().err)
+
+
+def test_a_folder_tells_of_every_file_whether_a_face_was_in_it(tmp_path, capsys, model):
+    for name, picture in (
+        ("a", data.astronaut()),
+        ("b", np.full((240, 320, 3), 120, np.uint8)),
+        ("c", data.astronaut()),
+    ):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), picture[..., ::-1])
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), "--model", model]) == 0
+    assert ["no face" in line for line in capsys.readouterr().err.splitlines()] == [False, True, False]
 
 
 def test_rules_of_groups_and_the_public_crop_reach_the_drawing(tmp_path, capsys, model):
