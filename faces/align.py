@@ -65,22 +65,33 @@ def _crop(frame: np.ndarray, matrix: np.ndarray, picture: np.ndarray) -> None:
     """Cut the crop of `matrix` into `picture` (S, S, 3)."""
     size = picture.shape[0]
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    halvings = max(0, math.ceil(math.log2(SAMPLED / scale)))
-    left, top, right, bottom = _reached(matrix, size, frame.shape, 2**halvings)
+    times = halvings(scale)
+    left, top, right, bottom = _reached(matrix, size, frame.shape, 2**times)
     part, matrix = frame[top:bottom, left:right], _moved(matrix, left, top)
-    while halvings and min(part.shape[:2]) >= 4:
+    while times and min(part.shape[:2]) >= 4:
         height, width = part.shape[0] // 2, part.shape[1] // 2
         part = cv2.resize(part[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA)
         # The middle of a large pixel lies half a small one further.
         matrix = _moved(matrix, 0.5, 0.5) * ((2, 2, 1), (2, 2, 1))
-        halvings, scale = halvings - 1, scale * 2
+        times, scale = times - 1, scale * 2
     part = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
     if not (left and top and right < frame.shape[1] and bottom < frame.shape[0]):
-        # Frame px around a corner of which `paste` mixes four pixels of the crop, or of its half for a small face.
-        edge = max(2, math.ceil(math.sqrt(2) / scale))
+        edge = edge_px(scale)
         part, matrix = cv2.copyMakeBorder(part, *[edge] * 4, cv2.BORDER_REPLICATE), _moved(matrix, -edge, -edge)
     found = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(*WHITE, 255))
     cv2.cvtColor(found, cv2.COLOR_RGBA2RGB, dst=picture)
+
+
+def halvings(scale: float) -> int:
+    """How often a picture is averaged down by halves before a warp, so that fine lines do not flicker; scale: px there
+    for a px of the picture."""
+    return max(0, math.ceil(math.log2(SAMPLED / scale)))
+
+
+def edge_px(scale: float) -> int:
+    """Px by which a frame's edge goes on outside: around a corner of which `paste` mixes four pixels of the crop, or of
+    its half for a small face; scale: px of the crop for one of the frame."""
+    return max(2, math.ceil(math.sqrt(2) / scale))
 
 
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int, **border) -> np.ndarray:

@@ -14,7 +14,7 @@ import math
 import cv2
 import numpy as np
 
-from faces.align import CROP, SAMPLED, corners, inverse, move
+from faces.align import CROP, corners, halvings, inverse, move
 from faces.landmarks import OVAL
 
 # px of a 256 px crop over which the cartoon gives way to the camera at each side: left, top, right, bottom.
@@ -23,7 +23,7 @@ FEATHER = (40, 36, 40, 56)
 # Blended at a time: what a large face needs then stays in the cache and in memory that the process has already, which
 # took 1.8 times the usual size from 3.0 to 1.7 ms.
 BAND_PX = 65536
-_SMALL = 64  # px, side on which soft masks are drawn
+SMALL = 64  # px, side on which soft masks are drawn
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)  # how far a crop that lies in the frame reaches out of it
 
 
@@ -48,21 +48,20 @@ def paste(
     weight = weights(cv2.extractChannel(cartoon, 3), back, frame.shape, outline)
     if strength < 1:
         weight = cv2.convertScaleAbs(weight, alpha=strength)
-    # A small face is averaged down first, or its lines flicker; from `SAMPLED` on four pixels are enough.
-    halvings = max(0, math.ceil(math.log2(SAMPLED / scale)))
+    times = halvings(scale)
     # From here on only what is drawn at all.
-    x, y, width, height = _drawn(weight, 2**halvings)
+    x, y, width, height = _drawn(weight, 2**times)
     if not width:
         return
     back[:, 2] += back[:, :2] @ (x, y)
-    place = _rectangle(back, width, height, frame.shape)
+    place = rectangle(back, width, height, frame.shape)
     if place is None:
         return
     left, top, right, bottom = place
     layer = cartoon[y : y + height, x : x + width].copy()
     cv2.insertChannel(weight[y : y + height, x : x + width], layer, 3)
     # Colours times weight, so that one warp takes both and their edges agree.
-    layer, back = _halved(cv2.cvtColor(layer, cv2.COLOR_RGBA2mRGBA), back, halvings)
+    layer, back = _halved(cv2.cvtColor(layer, cv2.COLOR_RGBA2mRGBA), back, times)
     rows = max(1, BAND_PX // (right - left))
     for first in range(top, bottom, rows):
         last = min(first + rows, bottom)
@@ -86,7 +85,7 @@ def _blend(
 
 def weights(alpha: np.ndarray, back: np.ndarray, shape: tuple[int, ...], outline: np.ndarray) -> np.ndarray:
     """How much of each crop pixel is drawn: alpha (S, S) uint8 -> (S, S) uint8; back: (2, 3) crop -> frame."""
-    window = _window(alpha.shape[0], _outside(back, alpha.shape[0], shape))
+    window = _window(alpha.shape[0], outside(back, alpha.shape[0], shape))
     weight = cv2.multiply(alpha, window, scale=1 / 255)
     if len(outline):
         weight = cv2.max(weight, _oval(outline, alpha.shape[0]))
@@ -119,7 +118,7 @@ def hide(frame: np.ndarray, box: np.ndarray, strength: float = 1.0, drawn: np.nd
         np.maximum(place, round(255 * strength), out=place)
 
 
-def _rectangle(back: np.ndarray, width: int, height: int, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+def rectangle(back: np.ndarray, width: int, height: int, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     """The frame's pixels that a picture reaches, and one around: left, top, right, bottom (exclusive), or None."""
     across, down = corners(back, width, height)
     left, top = max(0, math.floor(min(across)) - 1), max(0, math.floor(min(down)) - 1)
@@ -127,7 +126,7 @@ def _rectangle(back: np.ndarray, width: int, height: int, shape: tuple[int, ...]
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _outside(back: np.ndarray, side: int, shape: tuple[int, ...]) -> tuple[float, ...]:
+def outside(back: np.ndarray, side: int, shape: tuple[int, ...]) -> tuple[float, ...]:
     """For each side of the crop (left, top, right, bottom): how many crop px lie between it and the frame's pixels."""
     height, width = shape[:2]
     across, down = corners(back, side, side)
@@ -159,15 +158,22 @@ def _smooth(x: np.ndarray) -> np.ndarray:
     return x * x * x * (x * (6 * x - 15) + 10)
 
 
-def _oval(outline: np.ndarray, side: int) -> np.ndarray:
-    """(S, S) uint8: 255 inside the outline, falling to 0 at it; what is drawn beyond is white and would be a halo."""
-    small = np.zeros((_SMALL, _SMALL), np.uint8)
+def soft_oval(outline: np.ndarray, side: int) -> np.ndarray:
+    """(N, 2) px of a crop of `side` px -> (SMALL, SMALL) uint8: the face, with a soft edge; empty for no outline."""
+    small = np.zeros((SMALL, SMALL), np.uint8)
+    if not len(outline):
+        return small
     # Sub-pixel drawing: rounding to whole small pixels would make the edge jump by four.
     centre = outline.mean(axis=0)
-    shrunk = (centre + (outline - centre) * 0.96) * (_SMALL / side)
+    shrunk = (centre + (outline - centre) * 0.96) * (SMALL / side)
     cv2.fillPoly(small, [np.round(shrunk * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
-    soft = cv2.GaussianBlur(small, (5, 5), 0)
-    return cv2.convertScaleAbs(cv2.resize(soft, (side, side), interpolation=cv2.INTER_LINEAR), alpha=1.5)
+    return cv2.GaussianBlur(small, (5, 5), 0)
+
+
+def _oval(outline: np.ndarray, side: int) -> np.ndarray:
+    """(S, S) uint8: 255 inside the outline, falling to 0 at it; what is drawn beyond is white and would be a halo."""
+    soft = cv2.resize(soft_oval(outline, side), (side, side), interpolation=cv2.INTER_LINEAR)
+    return cv2.convertScaleAbs(soft, alpha=1.5)
 
 
 def _drawn(weight: np.ndarray, step: int) -> tuple[int, int, int, int]:
@@ -178,9 +184,9 @@ def _drawn(weight: np.ndarray, step: int) -> tuple[int, int, int, int]:
     return left, top, min(right, weight.shape[1]) - left, min(bottom, weight.shape[0]) - top
 
 
-def _halved(layer: np.ndarray, back: np.ndarray, halvings: int) -> tuple[np.ndarray, np.ndarray]:
+def _halved(layer: np.ndarray, back: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
     """The layer and its matrix at half the size, so often; a last odd row or column, which the window empties, goes."""
-    for _ in range(halvings):
+    for _ in range(times):
         height, width = layer.shape[0] // 2, layer.shape[1] // 2
         if not (height and width):
             break
