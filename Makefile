@@ -1,5 +1,6 @@
 # make live   the only set-up command for use: environment, packages, server, address
 # make test   the only set-up command for tests
+# make gpu-check   tests and measures on a machine with an NVIDIA GPU: [WHEELS=dir] [OUT=dir] [STAGES="look tests:60"]
 # make lint   what `make test` checks before it runs the tests
 
 SHELL := /bin/sh
@@ -8,10 +9,14 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell scripts/find-python.sh)
 ARGS ?=
 TESTS ?=
+WHEELS ?=
+OUT ?=
+QUICK ?=
+STAGES ?=
 # These compute and may run side by side; the others measure time or hold a browser
 COMPUTING := tests/benchmarks tests/calib tests/engine tests/trainer
 
-.PHONY: live test lint clean
+.PHONY: live test lint gpu-check clean
 
 live: $(VENV)/.stream
 	@$(BIN)/livetoon $(ARGS)
@@ -30,6 +35,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
+gpu-check:
+	@WHEELS="$(WHEELS)" OUT="$(OUT)" QUICK="$(QUICK)" scripts/gpu_check.sh $(STAGES)
+
 $(VENV)/.stream: pyproject.toml constraints.txt
 	@scripts/install.sh "$(PYTHON)" $(VENV) stream
 	@touch $@
@@ -39,4 +47,4 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.stream
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-gpu build *.egg-info

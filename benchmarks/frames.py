@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.devices import DEVICES, chosen_device
 from livetoon import cli
-from livetoon.errors import EngineError, UsageError
+from livetoon.errors import UsageError
 from livetoon.files import write_json
 
 PACKAGES = ("torch", "openvino", "onnxruntime", "tensorrt", "opencv-python-headless", "numpy")
-DEVICES = ("cpu", "cuda")
 SIZES = {"480p": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 FACE_SHARE = 0.45  # of the frame's height that a lone face's crop takes; several share its width
 EFFORT = timing.Effort(rounds=12, per_round=5, round_s=2, all_s=20, least=5)
@@ -59,12 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> None:
     sizes, counts = _checked(options)
-    import torch
-
-    has_card = torch.cuda.is_available()
-    device = options.device or ("cuda" if has_card else "cpu")
-    if device == "cuda" and not has_card:
-        raise EngineError("--device cuda: torch finds no NVIDIA GPU here; leave it out or give cpu")
+    device = chosen_device(options.device)
     described = timing.described_machine(PACKAGES)
     effort = QUICK_EFFORT if options.quick else EFFORT
     ways = _Ways(options.model, options.precision, device)

@@ -5,7 +5,7 @@
 Each side learns in a process of its own, so that each one's peak memory is its own; both are alive and warm, and take
 turns step by step, so that what else the machine does hits both alike. Ours is `trainer.step` as a run takes it, the
 other `benchmarks.public_order`, float32 always: the public programs know nothing else. Pictures are noise; augmentation
-and pools are left out on both sides.
+and pools are left out on both sides. Memory is the machine's, also where a GPU learns.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import timing
+from benchmarks.devices import DEVICES, chosen_device
 from engine import machine
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
@@ -38,6 +39,7 @@ COLUMNS = {
     "size": "size",
     "batch": "batch",
     "face_id": "face ID",
+    "device": "on",
     "step_s": "step s",
     "public_step_s": "public s",
     "ratio_to_public": "ratio",
@@ -53,13 +55,14 @@ COLUMNS = {
 @dataclass(frozen=True)
 class Job:
     """What one process does. batch: pictures of each domain, with several groups of each group; face_id: a file,
-    `random` (for timing only) or None, which leaves the term out."""
+    `random` (for timing only) or None, which leaves the term out; device: where it learns."""
 
     preset: Translation
     public: bool
     bf16: bool
     batch: int
     face_id: str | None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,13 @@ class Took:
     figures: dict[str, float]
 
 
-def compare(preset: Translation, precision: str, batch: int, face_id: str | None, steps: int) -> dict[str, object]:
+def compare(
+    preset: Translation, precision: str, batch: int, face_id: str | None, steps: int, device: str = "cpu"
+) -> dict[str, object]:
     """One row: `steps` steps of each side, interleaved. DataError when a side makes another number of passes than
     its order has."""
-    sides = (Job(preset, False, precision == "bf16", batch, face_id), Job(preset, True, False, batch, face_id))
+    ours = Job(preset, False, precision == "bf16", batch, face_id, device)
+    sides = ours, replace(ours, public=True, bf16=False)
     with _worker(sides[0]) as ours, _worker(sides[1]) as public:
         warm = [_step(side) for side in (ours, public)]
         expected = (6, PASSES.get(preset.network, 8))
@@ -90,7 +96,7 @@ def compare(preset: Translation, precision: str, batch: int, face_id: str | None
             pairs.append((took[ours], took[public]))
             print(f"{preset.name} {precision}: step {turn + 1} of {steps}", end="\r", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return _row(preset, precision, batch, face_id, pairs)
+    return {**_row(preset, precision, batch, face_id, pairs), "device": device}
 
 
 def _row(
@@ -165,8 +171,8 @@ def _face_network(face_id: str):
     return FaceIdentity(build("mobilefacenet"), "published")
 
 
-def pictures(preset: Translation, batch: int, seed: int = 0):
-    """Noise for one step: `trainer.step.Pictures`, the groups side by side."""
+def pictures(preset: Translation, batch: int, seed: int = 0, device: str = "cpu"):
+    """Noise for one step, on `device`: `trainer.step.Pictures`, the groups side by side."""
     import torch
 
     from trainer.step import Pictures
@@ -175,7 +181,7 @@ def pictures(preset: Translation, batch: int, seed: int = 0):
     random = torch.Generator().manual_seed(seed)
     photo, cartoon = torch.rand(2, len(names), 3, preset.size, preset.size, generator=random) * 2 - 1
     points = torch.rand(len(names), 10, generator=random) * preset.size if preset.keypoint else None
-    return Pictures(photo, cartoon, names, points)
+    return Pictures(photo.to(device), cartoon.to(device), names, points if points is None else points.to(device))
 
 
 class Side:
@@ -186,6 +192,9 @@ class Side:
         from trainer.step import Step
 
         networks, rules = family(job.preset, job.face_id)
+        for network in (*(each for _, each in networks.named()), networks.face_id, networks.keypoints):
+            if network is not None:
+                network.to(job.device)
         self.networks, self._drawn = networks, 0
         for generator in (networks.to_cartoon, networks.to_photo):
             generator.register_forward_hook(self._count)
@@ -230,7 +239,7 @@ def _work(connection: Connection, job: Job) -> None:
         from trainer.memory import keep_memory
 
         keep_memory()  # as a run does
-    side, seen = Side(job), pictures(job.preset, job.batch)
+    side, seen = Side(job), pictures(job.preset, job.batch, device=job.device)
     before, _ = timing.resident()
     while True:
         try:
@@ -281,6 +290,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--batch", type=int, default=1, help="pictures of each domain and group (default: 1)")
     arguments.add_argument("--width", type=int, help="channels of all first layers (default: each preset's own)")
     arguments.add_argument("--steps", type=int, default=STEPS, help="steps of each side (default: %(default)s)")
+    arguments.add_argument("--device", choices=DEVICES, help="of both sides (default: the GPU where there is one)")
     arguments.add_argument("--precision", default="fp32", help="of ours, comma-separated: fp32, bf16 (default: fp32)")
     arguments.add_argument(
         "--face-id", metavar="FILE", help="face-ID network, or `random` for one that serves the clock alone; "
@@ -299,10 +309,11 @@ def _command(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name} {getattr(options, name)}: expected at least 1")
     if options.face_id not in (None, RANDOM) and not Path(options.face_id).is_file():
         raise UsageError(f"--face-id {options.face_id}: no such file; expected a face-ID network or `{RANDOM}`")
+    device = chosen_device(options.device)
     described = timing.described_machine(PACKAGES)
     print(_headline(described, "bf16" in precisions))
     rows = [
-        compare(preset, precision, options.batch, options.face_id, options.steps)
+        compare(preset, precision, options.batch, options.face_id, options.steps, device)
         for preset in presets
         for precision in precisions
     ]

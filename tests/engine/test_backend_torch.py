@@ -46,11 +46,13 @@ def drawn(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return session.run(None, {model.graph.input[0].name: x})[0]
 
 
+@pytest.mark.gpu
 def test_every_network_draws_as_in_onnx_runtime(folder):
     expected = open_runner(folder, backend="onnxruntime", precision="fp32", threads=1).infer(proof_crops(SIZE))
     runner = open_runner(folder, backend="torch", precision="fp32", threads=1)
     assert psnr_db(runner.infer(proof_crops(SIZE)), expected) > LEAST_DB["fp32"]
-    assert (runner.spec.arithmetic, runner.spec.device) == ("f32", machine.processor())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else machine.processor()
+    assert (runner.spec.arithmetic, runner.spec.device) == ("f32", device)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
