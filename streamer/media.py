@@ -33,7 +33,8 @@ class Process(Protocol):
     """What turns a frame into a cartoon: `streamer.styles.Styles`, or one `streamer.pipeline.Pipeline`."""
 
     def __call__(self, frame: np.ndarray, t: float, settings: Any) -> Any:
-        """`frame` (H, W, 3) uint8 RGB at `t` seconds -> a result with `frame`, `faces`, `tracks` and `stages_ms`."""
+        """`frame` (H, W, 3) uint8 RGB at `t` seconds -> a result with `frame`, `faces`, `tracks`, `stages_ms`
+        and `notice`, as `streamer.pipeline.Result` has them."""
 
     def reset(self) -> None:
         """Forget every face, as before a new visitor."""
@@ -52,6 +53,7 @@ class Window:
     tracks: list[dict[str, Any]] = field(default_factory=list)
     size: tuple[int, int] | None = None
     trouble: str | None = None
+    notice: str = ""
 
     def add(self, stage: str, milliseconds: float) -> None:
         self.stages.setdefault(stage, []).append(milliseconds)
@@ -213,6 +215,7 @@ class CartoonTrack(MediaStreamTrack):
             window = self._window
             window.faces, window.size = len(result.faces), (cartoon.width, cartoon.height)
             window.tracks = result.tracks
+            window.notice = result.notice
             window.add("wait for worker", taken - arrived)
             window.add("colour in", converted - taken)
             for stage, milliseconds in result.stages_ms.items():

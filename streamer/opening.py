@@ -13,13 +13,14 @@ import numpy as np
 from engine import manifest
 from engine.bundle_manifest import open_bundle
 from engine.from_run import playable
-from engine.runner import Runner, open_runner
+from engine.runner import Runner
 from faces import detectors, finders, weights
 from faces.groups import RULES, Rule
 from faces.looks import Looker
 from faces.matte import Matte
 from faces.public_crop import LIVETOON
 from livetoon.errors import UsageError
+from streamer.fallback import open_lasting
 from streamer.media import Process
 from streamer.pipeline import Pipeline, Settings
 from streamer.styles import Styles
@@ -53,11 +54,12 @@ def chosen(bundle: Path | None, model: str, backend: str, precision: str) -> Cho
 def open_runners(model: str | os.PathLike, backend: str = "auto", precision: str = "auto") -> dict[str, Runner]:
     """Group -> runner for every group of `model`, the basic one first; all of the same checkpoint where it is a run.
 
-    ModelError for files that are missing or altered, EngineError or UsageError for a backend that cannot be had.
+    Those on a graphics card go on by the processor when it fails (`streamer.fallback`). ModelError for files that are
+    missing or altered, EngineError or UsageError for a backend that cannot be had.
     """
     folder = manifest.find(playable(model))
     groups = manifest.read(folder).groups
-    return {group: open_runner(folder, group, backend, precision) for group in groups}
+    return {group: open_lasting(folder, group, backend, precision) for group in groups}
 
 
 def open_styles(opened: Sequence[Chosen]) -> dict[str, dict[str, Runner]]:

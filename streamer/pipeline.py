@@ -87,7 +87,8 @@ def _by_track(said: Any) -> dict[int, str]:
 @dataclass(frozen=True)
 class Result:
     """frame: (H, W, 3) uint8 RGB; faces: those drawn, oldest first, then those hidden; groups: by track number;
-    stages_ms: milliseconds by stage, in the order of `STAGES`; by_hand: tracks whose group was chosen for them alone.
+    stages_ms: milliseconds by stage, in the order of `STAGES`; by_hand: tracks whose group was chosen for them alone;
+    notice: a sentence for the page, "" for none.
     """
 
     frame: np.ndarray
@@ -95,6 +96,7 @@ class Result:
     groups: dict[int, str]
     stages_ms: dict[str, float]
     by_hand: frozenset[int] = frozenset()
+    notice: str = ""
 
     @property
     def tracks(self) -> list[dict[str, Any]]:
@@ -200,7 +202,7 @@ class Pipeline:
             shown = self._background(frame, shown, drawn, t, settings.background, settings.background_colour)
         clock.lap("background")
         by_hand = frozenset(settings.faces).intersection(groups)
-        return Result(shown, tuple(seen.faces), groups, clock.stages, by_hand)
+        return Result(shown, tuple(seen.faces), groups, clock.stages, by_hand, self._notice())
 
     def __call__(self, frame: np.ndarray, t: float, settings: Settings) -> Result:
         """`process`, as the video track calls it."""
@@ -232,6 +234,10 @@ class Pipeline:
         paste(shown, cartoon, matrix, outline(face.landmarks, matrix), settings.strength * fade, drawn)
         clock.lap("paste")
         return group
+
+    def _notice(self) -> str:
+        """What a runner has to say, see `streamer.fallback`."""
+        return next((said for runner in self._runners.values() if (said := getattr(runner, "notice", ""))), "")
 
     def _matrix(self, face: Face, t: float) -> np.ndarray:
         """(2, 3) frame -> crop."""

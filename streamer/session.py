@@ -186,6 +186,7 @@ class Session:
             "timestamps": window.sent_pts,
             "stages": {stage: round(fmean(window.stages[stage]), 2) for stage in in_order(window.stages)},
             "trouble": window.trouble,
+            "notice": window.notice,  # shown for a while when it is another one
         }
 
     def _send(self, message: dict[str, Any]) -> None:

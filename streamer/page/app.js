@@ -36,6 +36,7 @@ let faceless = 0;
 let still = 0;
 let lastReport = null;
 let notice = { text: "", until: 0 };
+let told = ""; // the server's last notice
 
 function show(state, title = "", text = "") {
   page.dataset.state = state;
@@ -194,6 +195,10 @@ function report(message) {
   }
   still = message.received ? 0 : still + 1;
   if (message.trouble && page.dataset.state === "starting") show("starting", "No cartoon yet", message.trouble);
+  if (message.notice && message.notice !== told) {
+    notice = { text: message.notice, until: performance.now() + 4 * NOTICE_MS };
+  }
+  told = message.notice || told;
   byId("hint").textContent = message.trouble ?? (performance.now() < notice.until ? notice.text : hintNow());
   fillStages(message.stages);
 }

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import functools
 import io
+import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarks import clips, measure
 from benchmarks.browser import Chromium, Page
 from benchmarks.serving import Served, server
 from livetoon.errors import EngineError
+from streamer.fallback import NOTICE
 from streamer.opening import open_runners
 from streamer.pipeline import Pipeline, Result, Settings
 from streamer.server import application
@@ -187,6 +189,29 @@ def test_a_camera_of_which_nothing_can_be_drawn_is_explained_and_stays_hidden(lo
     said, state, seen = within(loop, scene())
     assert said == "The graphics card is gone: start livetoon again."
     assert state == "starting" and len(seen.decoded) == 0
+
+
+def test_a_card_that_fails_is_told_while_the_cartoon_goes_on(loop, clip, screenshots):
+    def process(frame: np.ndarray, t: float, settings: Settings) -> Result:
+        return Result(255 - frame, (), {}, {}, notice=process.notice)
+
+    process.reset, process.notice = lambda: None, ""
+
+    async def scene():
+        async with serving(process) as address, Chromium(clip()) as chromium:
+            page = await chromium.open(address, script(1, 640, 480))
+            await page.look(1280, 900)
+            await start(page)
+            await shown(page, 5)
+            before = await page.run("document.getElementById('hint').textContent")
+            process.notice = NOTICE
+            await page.wait_for(f"document.getElementById('hint').textContent === {json.dumps(NOTICE)}", 10)
+            seen = await shown(page, 5)
+            await page.screenshot(screenshots / "card-failed.png")
+            return before, await page.run("document.body.dataset.state"), seen
+
+    before, state, _ = within(loop, scene())
+    assert NOTICE not in before and state == "running"
 
 
 def test_the_style_changes_without_connecting_anew(loop, clip, screenshots):

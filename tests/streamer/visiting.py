@@ -41,6 +41,7 @@ class Inverting:
         self.times: list[float] = []
         self.settings: list[Settings] = []
         self.fails = False
+        self.notice = ""
         self.resets = 0
 
     def reset(self) -> None:
@@ -52,7 +53,8 @@ class Inverting:
             raise ValueError("as the test wants it")
         self.times.append(t)
         self.settings.append(settings)
-        return SimpleNamespace(frame=255 - frame, faces=(1,), tracks=TRACKS, stages_ms={"generator": 1.0})
+        told = {"stages_ms": {"generator": 1.0}, "notice": self.notice}
+        return SimpleNamespace(frame=255 - frame, faces=(1,), tracks=TRACKS, **told)
 
 
 class GreyCamera(MediaStreamTrack):
