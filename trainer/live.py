@@ -122,8 +122,10 @@ class LiveLearner:
         )
         rate = learning_rate(peak, step, steps, preset.decay_share)
         decay = min(preset.ema, (step + 1) / (step + 10))
-        corner = tuple(np.random.default_rng((preset.seed, stage, step)).integers(0, preset.size * 5 // 8, 2))
-        figures = self.trainer.step({g: batch.to(self.device) for g, batch in batches.items()}, rate, decay, corner)
+        random = np.random.default_rng((preset.seed, stage, step))
+        corner = tuple(random.integers(0, preset.size * 5 // 8, 2))
+        there = {group: batch.to(self.device) for group, batch in batches.items()}
+        figures = self.trainer.step(there, rate, decay, corner, random)
         self._look(figures)
         return figures
 

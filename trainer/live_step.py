@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -91,10 +92,18 @@ class Trainer:
                     model.branches[group].load_state_dict(self.ema.branches[basic].state_dict())
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=1.0, weight_decay=self.preset.weight_decay)
 
-    def step(self, batches: dict[str, Batch], learning_rate: float, decay: float, corner: tuple[int, int]) -> dict:
+    def step(
+        self,
+        batches: dict[str, Batch],
+        learning_rate: float,
+        decay: float,
+        corner: tuple[int, int],
+        random: np.random.Generator | None = None,
+    ) -> dict:
         """Move the parameters once; returns each group's loss terms, and how its drawings move (_movement).
 
         corner: where the feature loss looks (a crop of 3/8 of the side: seeing it all costs as much as the generator).
+        random: of the views that the look term has; None: it sees drawings as they are.
         """
         basic = self.generator.groups[0]
         self.optimizer.zero_grad(set_to_none=True)
@@ -112,13 +121,13 @@ class Trainer:
             laid = losses.on_white(drawing, torch.sigmoid(logits[:, 3:]))
             terms = self._terms(logits, laid, cartoon, alpha, corner, self._unrounded(batch.photo, group))
             if self.looks is not None and group != basic:
-                terms["looks"] = self.looks(laid, batch.looked_at)
+                terms["looks"] = self.looks(laid, batch.looked_at, random)
             if self.adversary is not None:
                 seen = window(self.preset.size, corner)
                 drawn = surrounded(drawing, alpha, batch.real)[seen]
                 terms["adversarial"] = self.adversary.term(drawn)
                 faces.append((batch.real[seen], drawn.detach()))
-            loss, terms = self._weighed(terms)
+            loss, terms = self._weighed(terms, rare=group != basic)
             total = total + loss
             terms |= _movement(logits.detach(), batch.photo, alpha)
             figures.update({f"{group}/{name}": value for name, value in terms.items()})
@@ -192,12 +201,13 @@ class Trainer:
             terms["feature"] = losses.feature_distance(self.features, laid[part], cartoon[part])
         return terms
 
-    def _weighed(self, terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def _weighed(self, terms: dict[str, Tensor], rare: bool) -> tuple[Tensor, dict[str, float]]:
         """The loss, and its terms as figures. TrainingError names a term that is no finite number."""
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise TrainingError(f"loss term `{name}` is {term.item()}: {GO_ON}")
-        loss = sum(getattr(self.preset, name) * term for name, term in terms.items())
+        own = {"feature": "rare_feature"} if rare else {}
+        loss = sum(getattr(self.preset, own.get(name, name)) * term for name, term in terms.items())
         return loss, {name: term.item() for name, term in terms.items()}
 
     def _clip(self, limit: float = 5.0) -> None:

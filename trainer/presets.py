@@ -45,7 +45,7 @@ class Live(Preset):
     basic_unpaired: int = _help("stage 1: photos without a drawing a step, where there are some", 2)
     basic_batch: int = _help("stage 2: pairs of the basic group a step; 0: neither it nor the trunk moves", 3)
     rare_batch: int = _help("stage 2: pictures of each other group a step", 6)
-    unpaired_share: float = _help("stage 2: share of a rare group's pictures that are photos without a drawing", 0.67)
+    unpaired_share: float = _help("stage 2: share of a rare group's pictures that are photos without a drawing", 0.34)
     learning_rate: float = _help("AdamW, after 100 steps of warm-up", 2e-3)
     stage2_learning_rate: float = _help("the same in stage 2", 5e-4)
     decay_share: float = _help("last share of a stage in which the rate falls to zero", 0.55)
@@ -57,8 +57,9 @@ class Live(Preset):
     structure: float = _help("1 - SSIM of the same (Wang et al. 2004)", 0.2)
     alpha: float = _help("cross-entropy of the alpha", 0.5)
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
+    rare_feature: float = _help("the same for rare groups' drawings, where `feature` is not 0", 0.08)
     looks: float = _help(
-        "rare groups: sex and age that our own network sees in a drawing, against those of its photo", 0.05
+        "rare groups: sex and age that our own network sees in a drawing, against those of its photo", 0.03
     )
     adversarial: float = _help("what a discriminator says of the faces drawn, 0: there is none", 0.0)
     judge_learning_rate: float = _help("Adam, of that discriminator", 2e-4)

@@ -110,7 +110,7 @@ class Taken(torch.nn.Module):
         super().__init__()
         self.photos = []
 
-    def forward(self, drawn, photo):
+    def forward(self, drawn, photo, random):
         self.photos.append(photo)
         return (drawn.mean() - photo.mean()).square()
 
@@ -140,8 +140,22 @@ def test_whom_a_photo_shows_is_looked_up_in_its_undegraded_form():
 
 def test_a_look_term_that_is_not_a_number_stops_the_run_before_anything_moves():
     made = trainer(dataclasses.replace(SMALL, looks=1.0))
-    made.looks = lambda drawn, photo: drawn.mean() * float("nan")
+    made.looks = lambda drawn, photo, random: drawn.mean() * float("nan")
     before = weights(made.generator)
     with pytest.raises(TrainingError, match="loss term `looks` is nan"):
         made.step({"few": batch(2)}, 1e-3, 0.9, (0, 0))
     assert same(before, made.generator)
+
+
+def test_rare_drawings_have_a_weight_of_their_own_for_their_features():
+    """It moves the rare branch, and leaves the basic one as it is without it, to the bit."""
+    ends = []
+    for weight in (0.0, 100.0):
+        made = trainer(dataclasses.replace(SMALL, feature=0.5, rare_feature=weight))
+        made.features = lambda pictures: [torch.nn.functional.avg_pool2d(pictures, 2)]
+        figures = made.step({"many": batch(1), "few": batch(2)}, 1e-3, 0.9, (0, 0))
+        assert figures["few/feature"] > 0 and figures["many/feature"] > 0
+        ends.append(made.generator)
+    without, with_weight = ends
+    assert same(weights(without.branches["many"]), with_weight.branches["many"])
+    assert not same(weights(without.branches["few"]), with_weight.branches["few"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from faces.looks import Looker
-from trainer.look_term import LookTerm
+from trainer.look_term import LookTerm, view
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +61,28 @@ def test_a_drawing_that_follows_it_is_taken_for_its_photo(term, astronaut):
 
 def test_it_stays_in_its_evaluating_state(term):
     assert not any(module.training for module in term.train().modules())
+
+
+def test_every_view_is_another_one_of_the_same_person(term, astronaut):
+    faces = astronaut.repeat(6, 1, 1, 1)
+    views = view(faces, np.random.default_rng(3))
+    assert views.shape == faces.shape and views.abs().max() <= 1
+    for one in range(6):
+        assert all((views[one] - views[other]).abs().mean() > 0.02 for other in range(one))
+    female, ages = term.seen(views)
+    own_female, own_ages = term.seen(astronaut)
+    years = torch.arange(91.0)
+    apart = (ages.softmax(1) @ years - own_ages.softmax(1) @ years).abs()
+    assert apart.mean() < 8 and ((female > 0) == (own_female > 0)).float().mean() > 0.8
+    assert torch.equal(views, view(faces, np.random.default_rng(3)))
+
+
+def test_the_term_sees_views_where_there_is_chance_and_teaches_through_them(term, astronaut):
+    drawing, other = astronaut.clone().requires_grad_(True), astronaut.flip(2)
+    term(drawing, other, np.random.default_rng(0)).backward()
+    assert drawing.grad.abs().sum() > 0
+    once, again, elsewhere, still = (
+        term(astronaut, other, random).item()
+        for random in (np.random.default_rng(0), np.random.default_rng(0), np.random.default_rng(1), None)
+    )
+    assert once == again and len({once, elsewhere, still}) == 3
