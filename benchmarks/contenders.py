@@ -152,7 +152,7 @@ def _engine(contender: Contender, crops: np.ndarray) -> Ready:
     runner = open_runner(
         subject.folder, subject.group, contender.backend, contender.precision, threads, (contender.batch,)
     )
-    if contender.device == CUDA and runner.spec.device == machine.processor():
+    if contender.device == CUDA and not runner.spec.on_card:
         raise EngineError(f"{contender.backend} cannot use the GPU here, the processor would draw")
     if contender.cuda_graphs is False:
         runner.plan.recording = False

@@ -1,6 +1,7 @@
 """Which device torch computes on in a benchmark; `python -m benchmarks.devices` says what this machine has."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import timing
@@ -23,10 +24,17 @@ def chosen_device(asked: str | None) -> str:
     return asked or ("cuda" if has_card else "cpu")
 
 
+def waits(device: str) -> Callable[[], None]:
+    """Returns when all that was asked of `device` is done: before a clock is read."""
+    import torch
+
+    return torch.cuda.synchronize if device == "cuda" else lambda: None
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = cli.parser(
         "python -m benchmarks.devices",
-        "The NVIDIA GPU, its driver and the libraries for it; fails where there is none.",
+        "The NVIDIA GPU, its driver and the libraries for it; fails where cuda-bindings reach none.",
         "python -m benchmarks.devices --json look.json",
     )
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write it there")
@@ -45,7 +53,7 @@ def _command(options: argparse.Namespace) -> None:
     print(f"{described['processor']}, {described['cores']} cores")
     print(", ".join(f"{name} {version}" for name, version in described["versions"].items()))
     if missing:
-        raise EngineError(f"no NVIDIA GPU can be used: {missing}")
+        raise EngineError(f"no NVIDIA GPU can be described: {missing}")
     print(f"{found}, CUDA up to {found.driver}")
 
 

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import timing
-from benchmarks.devices import DEVICES, chosen_device
+from benchmarks.devices import DEVICES, chosen_device, waits
 from engine import machine
 from livetoon import cli
 from livetoon.errors import DataError, UsageError
@@ -82,8 +82,8 @@ def compare(
 ) -> dict[str, object]:
     """One row: `steps` steps of each side, interleaved. DataError when a side makes another number of passes than
     its order has."""
-    ours = Job(preset, False, precision == "bf16", batch, face_id, device)
-    sides = ours, replace(ours, public=True, bf16=False)
+    job = Job(preset, False, precision == "bf16", batch, face_id, device)
+    sides = job, replace(job, public=True, bf16=False)
     with _worker(sides[0]) as ours, _worker(sides[1]) as public:
         warm = [_step(side) for side in (ours, public)]
         expected = (6, PASSES.get(preset.network, 8))
@@ -241,13 +241,16 @@ def _work(connection: Connection, job: Job) -> None:
         keep_memory()  # as a run does
     side, seen = Side(job), pictures(job.preset, job.batch, device=job.device)
     before, _ = timing.resident()
+    wait = waits(job.device)
     while True:
         try:
             connection.recv()
         except EOFError:
             return
+        wait()
         began, busy = time.perf_counter(), time.process_time()
         figures = side(seen)
+        wait()
         wall, processor = time.perf_counter() - began, time.process_time() - busy
         connection.send(Took(wall, processor, timing.resident()[1] - before, side.passes(seen), figures))
 
@@ -311,7 +314,7 @@ def _command(options: argparse.Namespace) -> None:
         raise UsageError(f"--face-id {options.face_id}: no such file; expected a face-ID network or `{RANDOM}`")
     device = chosen_device(options.device)
     described = timing.described_machine(PACKAGES)
-    print(_headline(described, "bf16" in precisions))
+    print(_headline(described, "bf16" in precisions and device == "cpu"))
     rows = [
         compare(preset, precision, options.batch, options.face_id, options.steps, device)
         for preset in presets

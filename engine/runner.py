@@ -29,7 +29,7 @@ class RunnerSpec:
 
     size: side S of a crop in px. precision: as it was asked for. arithmetic: what most of it is really computed in,
     "f32", "f16", "bf16" or "int8". alpha: whether the network draws one; without, it is 255 everywhere. own_lines: as
-    the manifest has it.
+    the manifest has it. on_card: whether a graphics card computes it.
     """
 
     name: str
@@ -43,13 +43,23 @@ class RunnerSpec:
     arithmetic: str
     alpha: bool = True
     own_lines: bool = True
+    on_card: bool = False
 
 
-def spec_of(files: ModelFiles, precision: str, backend: str, device: str, threads: int, arithmetic: str) -> RunnerSpec:
+def spec_of(
+    files: ModelFiles,
+    precision: str,
+    backend: str,
+    device: str,
+    threads: int,
+    arithmetic: str,
+    on_card: bool = False,
+) -> RunnerSpec:
     """The spec of a runner for `files`."""
     described = files.manifest
     model = (described.name, described.network, files.group, described.size)
-    return RunnerSpec(*model, precision, backend, device, threads, arithmetic, described.alpha, described.own_lines)
+    kind = (described.alpha, described.own_lines)
+    return RunnerSpec(*model, precision, backend, device, threads, arithmetic, *kind, on_card)
 
 
 class Runner(Protocol):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.torch_run import exact
 from faces import paste
 from faces.align import CROP, WHITE, edge_px, halvings, inverse
 from livetoon.errors import DataError
@@ -46,6 +47,7 @@ class FramePath:
         self._network, self._size, self._device = network, size, torch.device(device)
 
     @torch.no_grad()
+    @exact()
     def __call__(self, i420: np.ndarray, places: Sequence[Place]) -> np.ndarray:
         """(H * 3 / 2, W) uint8, the planes of a picture with even sides -> the same with every face drawn.
 

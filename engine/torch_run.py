@@ -45,7 +45,7 @@ def on_card(network: nn.Module) -> Draw:
     network = _moved(network)
 
     def draw(rows: np.ndarray) -> np.ndarray:
-        with _exact():
+        with exact():
             return network(torch.tensor(rows, device="cuda")).cpu().numpy()
 
     return draw
@@ -58,9 +58,9 @@ def recorded(network: nn.Module, batches: Sequence[int], size: int) -> Draw:
     """
     # what torch compiles is found again at the next start
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_folder() / "torch"))
-    network = _moved(network)
     try:
-        with _exact():
+        network = _moved(network)
+        with exact():
             try:
                 compiled = torch.compile(network, dynamic=False)
                 lanes = {batch: _Lane(compiled, batch, size) for batch in batches}
@@ -106,7 +106,7 @@ def _moved(network: nn.Module) -> nn.Module:
     return network.to(device="cuda", memory_format=torch.channels_last)
 
 
-def _exact() -> contextlib.AbstractContextManager:
+def exact() -> contextlib.AbstractContextManager:
     """The fastest kernels, and float32 that means float32: TF32 rounds to 10 bits."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
 

@@ -56,8 +56,8 @@ class Live(Preset):
     composed: float = _help("L1 of the drawing laid on white by its own alpha", 1.0)
     structure: float = _help("1 - SSIM of the same (Wang et al. 2004)", 0.2)
     alpha: float = _help("cross-entropy of the alpha", 0.5)
-    feature: float = _help("feature distance in a frozen EfficientNet-Lite0", 0.04)
-    rare_feature: float = _help("the same for rare groups' drawings, where `feature` is not 0", 0.08)
+    feature: float = _help("feature distance in a frozen EfficientNet-Lite0, of the basic group's drawings", 0.04)
+    rare_feature: float = _help("the same of rare groups' drawings, where `feature` is not 0", 0.08)
     looks: float = _help(
         "rare groups: sex and age that our own network sees in a drawing, against those of its photo", 0.03
     )

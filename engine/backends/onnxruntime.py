@@ -91,7 +91,7 @@ class ONNXRuntimeRunner(CheckedRunner):
         device = machine.processor() if taken == CPU else taken.removesuffix("ExecutionProvider")
         # the processor widens halves
         arithmetic = "f32" if taken == CPU and precision == "fp16" else ARITHMETIC[precision]
-        spec = spec_of(files, precision, NAME, device, threads, arithmetic)
+        spec = spec_of(files, precision, NAME, device, threads, arithmetic, on_card=taken != CPU)
         super().__init__(spec, at_once=_side_by_side(provider, options))
         self._work = _worker(session, threads, options)
 

@@ -60,7 +60,7 @@ class TensorRTRunner(CheckedRunner):
         self.plan = _open(self._recipe, cache)
         self._float_plan: Plan | None = None
         self._idle: dict[Plan, deque[Worker]] = defaultdict(deque)
-        spec = spec_of(files, precision, self.backend_name, device.name, 1, ARITHMETIC[precision])
+        spec = spec_of(files, precision, self.backend_name, device.name, 1, ARITHMETIC[precision], on_card=True)
         super().__init__(spec, at_once=True)
 
     def __call__(self, crops: object, out: object = None) -> object:

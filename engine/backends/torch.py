@@ -67,7 +67,7 @@ class TorchRunner(CheckedRunner):
             made_by = {"backend": f"{NAME} {torch.__version__}", "device": device}
             threads = thread_choice.chosen(self._milliseconds, files, precision, options, made_by, cache)
         self._draw_floats: torch_run.Draw | None = None
-        super().__init__(spec_of(files, precision, NAME, device, threads, ARITHMETIC[precision]))
+        super().__init__(spec_of(files, precision, NAME, device, threads, ARITHMETIC[precision], self._on_card))
 
     def _milliseconds(self, threads: int) -> float:
         """Of one crop."""

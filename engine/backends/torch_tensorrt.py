@@ -46,7 +46,8 @@ class TorchTensorRTRunner(CheckedRunner):
 
         self._compiled = {batch: _compiled(files, precision, batch) for batch in options.batches}
         device = torch.cuda.get_device_name()
-        super().__init__(spec_of(files, precision, self.backend_name, device, 1, ARITHMETIC[precision]))
+        arithmetic = ARITHMETIC[precision]
+        super().__init__(spec_of(files, precision, self.backend_name, device, 1, arithmetic, on_card=True))
 
     def _pictures(self, crops: np.ndarray) -> np.ndarray:
         import torch
@@ -86,11 +87,11 @@ def _compiled(files: ModelFiles, precision: str, batch: int) -> "torch.nn.Module
     from engine.graphs import read_graph
     from engine.torch_graph import torch_module
 
-    module = torch_module(read_graph(files, precision, batch)).to(DEVICE)
+    module = torch_module(read_graph(files, precision, batch))
     side = files.manifest.size
     try:
         return torch_tensorrt.compile(
-            module,
+            module.to(DEVICE),
             ir="dynamo",
             inputs=[torch_tensorrt.Input((batch, 3, side, side))],
             use_explicit_typing=True,  # the graph says what is computed in which precision

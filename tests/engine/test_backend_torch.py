@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from engine import backends, machine, manifest
+from engine import backends, machine, manifest, torch_run
 from engine.export import export, proof_crops
 from engine.graphs import read_graph
 from engine.proof import psnr_db
@@ -244,3 +244,15 @@ def test_the_process_keeps_its_number_of_threads(exported):
     runner = open_runner(exported, backend="torch", threads=before + 1)
     runner(np.zeros((1, SIZE, SIZE, 3), np.uint8))
     assert torch.get_num_threads() == before
+
+
+def test_a_card_without_room_for_the_network_is_an_engine_error(monkeypatch):
+    """Another program holds its memory: whoever opens the engine can then take the processor's."""
+
+    class Network(torch.nn.Module):
+        def to(self, *where, **how):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore of it")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
+    with pytest.raises(EngineError, match=r"torch cannot run the network on NVIDIA L4: CUDA out of memory.*MiB\.$"):
+        torch_run.recorded(Network(), [1], SIZE)

@@ -34,7 +34,7 @@ class Card:
         if not self.opens:
             raise EngineError("cudaMalloc: out of memory")
         self._inner = open_runner(files.folder, files.group, "onnxruntime", "fp32", threads=1)
-        self.spec = replace(self._inner.spec, backend="card", device=CARD)
+        self.spec = replace(self._inner.spec, backend="card", device=CARD, on_card=True)
 
     def __call__(self, crops):
         if self.gone:
@@ -48,6 +48,7 @@ class Card:
 @pytest.fixture
 def card(monkeypatch):
     monkeypatch.setattr(backends, "_REGISTRY", dict(backends._REGISTRY))
+    monkeypatch.setattr(machine, "nvidia_gpus", lambda: 1)
     made = type("Card", (Card,), {})
     return backends.backend("card", library="numpy", rank=-9)(made)
 
@@ -98,17 +99,37 @@ def test_a_card_that_cannot_be_had_is_told_and_the_processor_draws(card, crops):
     assert runner(crops).shape == (1, 256, 256, 4)
 
 
+def test_without_a_card_a_processor_that_fails_is_not_called_one(monkeypatch):
+    def fails(*asked):
+        raise EngineError("openvino cannot compile it")
+
+    monkeypatch.setattr(fallback, "open_runner", fails)
+    with pytest.raises(EngineError, match="openvino cannot compile"):
+        open_lasting("live", "kids", "auto", "auto")
+
+
+def test_a_precision_that_was_asked_for_is_kept(card, crops):
+    runner = open_lasting("live", "kids", "auto", "fp32")
+    card.gone = True
+    runner(crops)
+    assert (runner.spec.device, runner.spec.precision) == (machine.processor(), "fp32")
+
+
 def test_a_card_that_was_asked_for_by_name_has_to_open(card):
     card.opens = False
     with pytest.raises(EngineError, match="out of memory"):
         open_lasting("live", "kids", "card", "auto")
 
 
-def test_crops_that_nobody_can_draw_are_no_fault_of_the_card(card):
+def test_crops_that_nobody_can_draw_are_no_fault_of_the_card(card, caplog, monkeypatch):
     runner = open_lasting("live", "kids", "auto", "auto")
-    with pytest.raises(EngineError, match="takes arrays"):
-        runner(np.zeros((1, 32, 32, 3), np.uint8))
+    opened, real = [], fallback.open_runner
+    monkeypatch.setattr(fallback, "open_runner", lambda *asked: opened.append(asked) or real(*asked))
+    for _ in range(3):
+        with caplog.at_level(logging.WARNING, "livetoon.server"), pytest.raises(EngineError, match="takes arrays"):
+            runner(np.zeros((1, 32, 32, 3), np.uint8))
     assert (runner.spec.device, runner.notice) == (CARD, "")
+    assert len(opened) == 1 and not caplog.records
 
 
 def test_the_notice_comes_with_every_picture(card):
