@@ -16,6 +16,7 @@ from faces import weights
 from faces.align import CROP
 from faces.looks import CUT, FILE, SIDE
 from trainer.groups import restored
+from trainer.losses import luminance
 
 DEGREES, SCALE, SHIFT = 8.0, 0.08, 0.03  # how far a view may differ: turned, scaled, moved by a share of the side
 CONTRAST = 0.3  # share of it that a view may lose
@@ -32,9 +33,11 @@ class LookTerm(nn.Module):
     True
     """
 
-    def __init__(self, file: Path | None = None):
-        """file: a network as `trainer.groups` writes it; None: the shipped one."""
+    def __init__(self, file: Path | None = None, coloured: bool = True):
+        """file: a network as `trainer.groups` writes it; None: the shipped one. coloured: whether it sees a drawing's
+        own colours; without them, lips stay as red as the group's drawings have them."""
         super().__init__()
+        self.coloured = coloured
         self.network = restored(file or weights.path(FILE))
         self.requires_grad_(False).eval()
 
@@ -53,10 +56,17 @@ class LookTerm(nn.Module):
         is seen in a `view` of its own each time where there is a `random`."""
         with torch.no_grad():
             female, ages = self.seen(photo)
+        drawn = drawn if self.coloured else recoloured(drawn, photo)
         drawn_female, drawn_ages = self.seen(drawn if random is None else view(drawn, random))
         sex = F.binary_cross_entropy_with_logits(drawn_female, female.sigmoid())
         apart = (drawn_ages.softmax(dim=1) - ages.softmax(dim=1)).cumsum(dim=1).abs().sum(dim=1)
         return sex + apart.mean() / YEARS
+
+
+def recoloured(drawn: Tensor, photo: Tensor) -> Tensor:
+    """The light and shade of the drawings in the mean colour of each photo, both (N, 3, S, S) in [-1, 1] -> alike."""
+    mean = photo.mean(dim=(2, 3), keepdim=True)
+    return luminance(drawn) + mean - luminance(mean)
 
 
 def view(faces: Tensor, random: np.random.Generator) -> Tensor:

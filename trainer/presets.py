@@ -59,8 +59,9 @@ class Live(Preset):
     feature: float = _help("feature distance in a frozen EfficientNet-Lite0, of the basic group's drawings", 0.04)
     rare_feature: float = _help("the same of rare groups' drawings, where `feature` is not 0", 0.08)
     looks: float = _help(
-        "rare groups: sex and age that our own network sees in a drawing, against those of its photo", 0.03
+        "rare groups: sex and age that our own network sees in a drawing, against those of its photo", 0.04
     )
+    looks_coloured: bool = _help("in its own colours; off: light and shade in its photo's mean colour", False)
     adversarial: float = _help("what a discriminator says of the faces drawn, 0: there is none", 0.0)
     judge_learning_rate: float = _help("Adam, of that discriminator", 2e-4)
     unrounded: float = _help("with --qat: squared distance to what the averaged weights draw without rounding", 0.0)

@@ -360,7 +360,7 @@ def _live(preset: Live, inputs: Inputs, init: Path | None, config: dict, paralle
     config |= {"metric_features": validation.metric_features, "spared": spared}
     rounding = Rounding() if preset.qat else None
     adversary = Adversary(preset.judge_learning_rate) if preset.adversarial else None
-    looks = LookTerm() if preset.looks and len(preset.groups) > 1 else None
+    looks = LookTerm(coloured=preset.looks_coloured) if preset.looks and len(preset.groups) > 1 else None
     trainer = Trainer(generator, preset, features, config["learned"], rounding, adversary, looks)
     return LiveLearner(trainer, trained, parallel.device, validation)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from faces.looks import Looker
-from trainer.look_term import LookTerm, view
+from trainer.look_term import LookTerm, recoloured, view
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,16 @@ def test_the_term_sees_views_where_there_is_chance_and_teaches_through_them(term
         for random in (np.random.default_rng(0), np.random.default_rng(0), np.random.default_rng(1), None)
     )
     assert once == again and len({once, elsewhere, still}) == 3
+
+
+def test_without_its_colours_a_drawing_is_judged_by_light_and_shade(astronaut):
+    """Redder paint of the same luma changes nothing, and no gradient leads to it."""
+    term = LookTerm(coloured=False)
+    red = torch.tensor([0.2, -0.2 * 0.299 / 0.587, 0.0])[:, None, None]
+    drawing, photo = (astronaut * 0.7).requires_grad_(True), astronaut.flip(2)
+    assert term(drawing, photo).item() == pytest.approx(term(drawing + red, photo).item(), abs=1e-4)
+    assert LookTerm()(drawing, photo).item() != pytest.approx(LookTerm()(drawing + red, photo).item(), abs=1e-4)
+    term(drawing, photo).backward()
+    assert drawing.grad.abs().sum() > 0
+    assert (drawing.grad * red).sum(dim=1).abs().max() < 1e-4 * drawing.grad.abs().max()
+    assert torch.allclose(recoloured(drawing, photo).mean(dim=(2, 3)).diff(), photo.mean(dim=(2, 3)).diff(), atol=1e-5)
