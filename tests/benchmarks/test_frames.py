@@ -55,7 +55,7 @@ def test_what_cannot_be_measured_is_refused(capsys, options, sentence):
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told(capsys):
+def test_a_gpu_that_is_not_there_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["--device", "cuda"]) == 1
     assert "--device cuda: torch finds no NVIDIA GPU here" in capsys.readouterr().err
