@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, helper, shape_inference
 
+from benchmarks.devices import waits
+
 MATRIX = {"cpu": 1024, "cuda": 8192}  # rows and columns: 2 and 1100 GFLOP a product
 COPIED = 128 << 20  # bytes; larger than the caches of most processors
 RATE_S = 0.4  # a measurement; the fastest of its calls counts
@@ -111,7 +113,7 @@ def rates(device: str, threads: int | None) -> Rates:
         product = torch.empty_like(left)
         source = torch.ones(COPIED, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
-        wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+        wait = waits(device)
         product_s = _fastest(lambda: torch.mm(left, right, out=product), wait)
         copy_s = _fastest(lambda: target.copy_(source), wait)
     finally:

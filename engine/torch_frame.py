@@ -125,7 +125,7 @@ def weights(alpha: Tensor, beyond: Sequence[float], oval: Tensor) -> Tensor:
     side = alpha.shape[0]
     ramp = torch.arange(side, dtype=torch.float32, device=alpha.device)
     left, top, right, bottom = (
-        _smooth((distance + out) / (feather * side / CROP))
+        paste.smooth((distance + out) / (feather * side / CROP))
         for distance, out, feather in zip((ramp, ramp, ramp.flip(0), ramp.flip(0)), beyond, paste.FEATHER, strict=True)
     )
     window = ((top * bottom * 255)[:, None] * (left * right)).floor()
@@ -146,12 +146,6 @@ def _warped(picture: Tensor, matrix: np.ndarray, left: int, top: int, width: int
 def _times(planes: Sequence[Tensor], matrix: Sequence[Sequence[float]]) -> list[Tensor]:
     """Three planes, as one row, times the matrix: numbers are written into the kernels, no array has to be sent."""
     return [sum(plane * row[column] for plane, row in zip(planes, matrix, strict=True)) for column in range(3)]
-
-
-def _smooth(x: Tensor) -> Tensor:
-    """0 at 0, 1 from 1 on (`faces.paste`)."""
-    x = x.clamp(0, 1)
-    return x * x * x * (x * (6 * x - 15) + 10)
 
 
 def _whole(values: Tensor) -> Tensor:

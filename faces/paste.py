@@ -146,14 +146,14 @@ def _window(side: int, outside: tuple[float, ...]) -> np.ndarray:
     """(S, S) uint8: 255 inside, 0 at the border, as far as the border is inside the frame."""
     ramp = np.arange(side, dtype=np.float32)
     left, top, right, bottom = (
-        _smooth((distance + beyond) / (feather * side / CROP))
+        smooth((distance + beyond) / (feather * side / CROP))
         for distance, beyond, feather in zip((ramp, ramp, ramp[::-1], ramp[::-1]), outside, FEATHER, strict=True)
     )
     return np.outer(top * bottom * 255, left * right).astype(np.uint8)
 
 
-def _smooth(x: np.ndarray) -> np.ndarray:
-    """0 at 0, 1 from 1 on, with no bend that an eye could find at either end."""
+def smooth(x: np.ndarray) -> np.ndarray:
+    """0 at 0, 1 from 1 on, with no bend that an eye could find at either end; of numpy or torch."""
     x = x.clip(0, 1)
     return x * x * x * (x * (6 * x - 15) + 10)
 
