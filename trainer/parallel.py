@@ -19,6 +19,9 @@ class Parallel:
 
     A joint batch is split by position. Losses are means over pictures, so the mean of the processes' gradients is the
     joint batch's gradient; networks stay equal because they start from one seed and move by equal gradients.
+
+    A context: its end leaves the group. gloo's threads hold tensors, and end the process by SIGABRT where the
+    interpreter goes first.
     """
 
     def __init__(self, fabric=None, device: torch.device | None = None):
@@ -26,6 +29,17 @@ class Parallel:
         self.rank = fabric.global_rank if fabric else 0
         self.processes = fabric.world_size if fabric else 1
         self.device = fabric.device if fabric else device or _device()
+
+    def __enter__(self) -> "Parallel":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        group = torch.distributed
+        if self.processes == 1 or not group.is_initialized():
+            return
+        # NCCL would wait for a process that may be what failed.
+        if kind is None or group.get_backend() == "gloo":
+            group.destroy_process_group()
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes, in one message."""

@@ -274,11 +274,10 @@ def train(
     from trainer.parallel import open_parallel
     from trainer.remote import local
 
-    parallel = open_parallel(devices, nodes)
     inputs = dataclasses.replace(inputs, data=tuple(str(local(name)) for name in inputs.data))
     config = _config(preset, inputs)
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out, parallel.rank):
+    with open_parallel(devices, nodes) as parallel, _alone(out, parallel.rank):
         begun = latest(out) is not None
         parallel.wait()
         if begun and not resume:

@@ -81,6 +81,25 @@ def test_processes_stop_together_and_save(pairs, tmp_path):
     assert 0 < read_state(latest(out))["step"] < 100000
 
 
+def test_processes_leave_no_thread_of_gloo(tmp_path):
+    """One that still held a tensor when the interpreter ended would end the process by SIGABRT."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom trainer.parallel import open_parallel\n"
+        "def threads():\n"
+        "    return [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]\n"
+        "with open_parallel() as parallel:\n"
+        "    assert parallel.any(parallel.rank == 1)\n"
+        "    assert any('gloo' in name for name in threads())\n"
+        "left = [name for name in threads() if 'gloo' in name]\n"
+        "assert not left, left\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+
+
 def test_when_one_process_dies_the_other_ends(pairs, tmp_path):
     out = tmp_path / "out"
     process = start(pairs, out, "--set", "batch=2", "--set", "stage1_steps=100000")
