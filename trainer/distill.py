@@ -32,7 +32,8 @@ EXAMPLE = (
 @dataclass(frozen=True)
 class Settings:
     """What decides how a pair looks. size: side of both pictures, px; proportions: of the face that is drawn;
-    own_colours: share of the person's skin and hair colour that the drawing takes; batch: photos drawn at once."""
+    own_colours: share of the person's skin and hair colour that the drawing takes; animated: drawn anew as animated
+    films draw people (cel.py); batch: photos drawn at once."""
 
     groups: tuple[str, ...] | None = None
     group: str | None = None
@@ -41,6 +42,7 @@ class Settings:
     mirror_average: bool = False
     proportions: Proportions = AS_THEY_ARE
     own_colours: float = 0.0
+    animated: bool = False
     batch: int = 4
 
 
@@ -62,7 +64,7 @@ def distill(teacher: Path, photos: list[Path], out: Path, settings: Settings = S
     segment = segmenter(settings.masks) if settings.masks else None
     out.mkdir(parents=True, exist_ok=True)
     with alone(out):
-        looks = Looks(settings.proportions, settings.own_colours)
+        looks = Looks(settings.proportions, settings.own_colours, settings.animated)
         pairs = Pairs(out, network, segment, settings.size, _made_by(network, settings), looks)
         for group, paths in found.items():
             branch = network.branch(group)
@@ -120,6 +122,8 @@ def _made_by(network, settings: Settings) -> dict:
         made_by["proportions"] = asdict(settings.proportions)
     if settings.own_colours:
         made_by["own_colours"] = settings.own_colours
+    if settings.animated:
+        made_by["animated"] = True
     return made_by
 
 
@@ -138,6 +142,10 @@ def _check(photos: list[Path], out: Path, settings: Settings) -> None:
             raise UsageError(f"--{name} {getattr(settings.proportions, name):g}: expected 0.5 to 2; 1 leaves it")
     if not 0 <= settings.own_colours <= 1:
         raise UsageError(f"--own-colours {settings.own_colours:g}: expected 0 to 1")
+    if settings.animated and (settings.proportions or settings.own_colours):
+        raise UsageError(
+            "--animated has proportions and colours of its own; leave --eyes, --nose, --mouth and --own-colours out"
+        )
     if settings.group and settings.groups:
         raise UsageError("--group puts all photos in one group; leave --groups out")
     check_names([] if settings.group is None else [settings.group], "--group")
@@ -204,6 +212,11 @@ def arguments():
         help="share of the person's own skin and hair colour in the drawing (default: 0)",
     )
     parser.add_argument(
+        "--animated",
+        action="store_true",
+        help="drawn anew as animated films draw people: large eyes with lights, skin in two tones, flat colours",
+    )
+    parser.add_argument(
         "--batch", type=int, default=usual.batch, metavar="N", help=f"photos at once (default: {usual.batch})"
     )
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
@@ -223,6 +236,7 @@ def _run(options) -> None:
         mirror_average=options.mirror_average,
         proportions=Proportions(options.eyes, options.nose, options.mouth),
         own_colours=options.own_colours,
+        animated=options.animated,
         batch=options.batch,
     )
     counts = distill(options.teacher, options.photos, options.out, settings)

@@ -428,6 +428,8 @@ def _before(path: Path, config: dict) -> dict:
         files = ("data", "masks", "points", "face_id")
         # Earlier runs weigh all groups' features alike.
         before["preset"].setdefault("rare_feature", before["preset"].get("feature"))
+        if before["preset"].get("looks"):  # and saw drawings as they are
+            before["preset"].setdefault("looks_coloured", True)
         old, new = ({**each["preset"], **{name: each.get(name) for name in files}} for each in (before, config))
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}; the run cannot be resumed without it") from None

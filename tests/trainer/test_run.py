@@ -222,6 +222,17 @@ def test_the_lock_holds_on_windows_too(tmp_path, monkeypatch, windows_locks):
         importlib.reload(files_lock)
 
 
+@pytest.mark.parametrize("field", ["looks_coloured", "rare_feature"])
+def test_a_run_from_before_a_field_is_not_resumed_with_another_value_of_it(field, whole, pairs, tmp_path, capsys):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    config = json.loads((out / "config.json").read_text())
+    del config["preset"][field]
+    config["preset"] |= {"feature": 0.5}
+    (out / "config.json").write_text(json.dumps(config))
+    assert run.main(command(pairs, out, "--resume", "--set", "feature=0.5", "--set", "stage2_steps=5")) == 2
+    assert f"--resume: {field} is" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_picture_that_cannot_be_read_is_named(pairs, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(pairs, data)
