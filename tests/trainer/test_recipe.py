@@ -46,6 +46,8 @@ def test_the_shipped_models_recipe_lies_with_livetoon(tmp_path, capsys, monkeypa
     assert "name                   live" in capsys.readouterr().out
     assert run.main(["--recipe", "live", "--root", "mine", "--out", "run"]) == 2
     assert "mine/data/all_age_faces/table.csv: no such file" in capsys.readouterr().err
+    assert run.main(["--recipe", "anime", "--root", "mine", "--out", "run"]) == 2
+    assert "--init mine/engine/zoo/live/generator.safetensors: no such file" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_the_shipped_models_recipe_lies_with_livetoon(tmp_path, capsys, monkeypa
         ('{"qat": "yes"}', 'qat: "yes" is no value for it'),
         ('{"set": "batch=3"}', 'set: "batch=3" is no value for it'),
         ('{"preset": "live", "set": {"batches": 3}}', "batches"),
-        (None, "No such file or directory; livetoon's own: live"),
+        (None, "No such file or directory; livetoon's own: anime, live"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_one_sentence(tmp_path, capsys, said, sentence):
