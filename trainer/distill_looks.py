@@ -29,15 +29,15 @@ class Looks:
         mesh = self._mesh(crop) if self._proportions else None
         return crop if mesh is None else exaggerate(crop, mesh.five, self._proportions)
 
-    def coloured(self, drawing: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    def coloured(self, drawing: np.ndarray, crop: np.ndarray) -> np.ndarray | None:
         """drawing: (S, S, 3) uint8 RGB of `crop` (any side) -> with the person's own skin and hair, and drawn anew
-        where that is asked for."""
+        where that is asked for; None where that needs a face and there is none."""
         if not self._own_colours:
             return drawing
         crop = resized(crop, drawing.shape[0])
         mesh = self._mesh(crop)
         if mesh is None:
-            return drawing
+            return drawing if self._looker is None else None
         opaque = np.dstack([drawing, np.full(drawing.shape[:2], 255, np.uint8)])
         points = mesh.points[:, :2]
         own = np.ascontiguousarray(Finish()(opaque, crop, points, np.eye(2, 3), 0.0, self._own_colours)[..., :3])

@@ -96,6 +96,10 @@ class Pairs:
         drawings, alphas = self._teacher(shown, branch)
         drawings = [self._looks.coloured(*each) for each in zip(drawings, shown, strict=True)]
         for index, (_, name, note) in enumerate(some):
+            if drawings[index] is None:
+                log.warning("left out: %s: no face is found in it once it is cut out", Path(name).stem)
+                self._count["left_out"] += 1
+                continue
             photo, drawing = resized(photos[index], self._size), resized(drawings[index], self._size)
             if self._segment is None and alphas is not None:
                 photo = on_white(photo, resized(alphas[index], self._size))
@@ -110,7 +114,7 @@ class Pairs:
         held = {group: len(pictures(self._out / group / "cartoon")) for group in self._groups}
         kept = {name: self._count[name] for name in ("made", "already_done", "left_out", "not_on_white")}
         if not kept["made"] + kept["already_done"]:
-            raise DataError(f"none of the {kept['left_out']} photos can be read; see the lines above")
+            raise DataError(f"none of the {kept['left_out']} photos can be drawn; see the lines above")
         if kept["not_on_white"]:
             log.warning(
                 "%d of %d photos do not stand on white, and the live network would learn their background as part of "

@@ -565,6 +565,9 @@ def test_a_folder_tells_of_every_file_whether_a_face_was_in_it(tmp_path, capsys,
         cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), picture[..., ::-1])
     assert main([str(tmp_path / "in"), str(tmp_path / "out"), "--model", model]) == 0
     assert ["no face" in line for line in capsys.readouterr().err.splitlines()] == [False, True, False]
+    pinned = [str(tmp_path / "in" / "a.png"), str(tmp_path / "kid.png"), "--model", model, "--group", "kids"]
+    assert main(pinned) == 0
+    assert re.fullmatch(r"a\.png: done in .* s, drawn as kids\n", capsys.readouterr().err)
 
 
 def test_rules_of_groups_and_the_public_crop_reach_the_drawing(tmp_path, capsys, model):

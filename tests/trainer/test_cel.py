@@ -139,7 +139,7 @@ def test_a_pen_covers_what_it_is_told_to():
     assert (sheet == 200).all()
 
 
-def test_a_teacher_draws_animated_pairs(tmp_path, portrait_crop, capsys):
+def test_a_teacher_draws_animated_pairs(tmp_path, portrait_crop, capsys, caplog):
     torch.manual_seed(0)
     save_generator(tmp_path / "live.safetensors", build("live", groups=["one"], widths=(4, 8, 8, 8), blocks=(0, 1, 0)))
     (tmp_path / "photos").mkdir()
@@ -147,7 +147,10 @@ def test_a_teacher_draws_animated_pairs(tmp_path, portrait_crop, capsys):
     Image.fromarray(np.full((256, 256, 3), 120, np.uint8)).save(tmp_path / "photos" / "wall.png")
     command = [str(tmp_path / "live.safetensors"), str(tmp_path / "photos"), "--out", str(tmp_path / "pairs")]
     assert distill.main([*command, "--animated"]) == 0 and distill.main([*command, "--animated"]) == 0
-    assert "0 drawn, 2 were done before" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "1 drawn, 0 were done before, 1 left out" in told.out
+    assert "0 drawn, 1 were done before, 1 left out" in told.out
+    assert "left out: wall: no face is found" in caplog.text
     drawing = tmp_path / "pairs" / "one" / "cartoon" / "a.png"
     assert '"animated": true' in read_note(drawing)
     eyes = read(drawing)[100:140, 70:186]

@@ -229,7 +229,7 @@ def test_a_broken_photo_is_left_out_and_said(live, tmp_path, caplog, capsys):
     assert (counts["made"], counts["left_out"], counts["groups"]) == (1, 1, {"many": 1})
     (photos / "a.png").unlink()
     assert distill.main(command(live, photos, tmp_path / "none")) == 1
-    assert "none of the 1 photos can be read" in capsys.readouterr().err
+    assert "none of the 1 photos can be drawn" in capsys.readouterr().err
 
 
 def test_a_full_disk_names_the_picture_and_keeps_what_is_drawn(live, tmp_path, capsys):
