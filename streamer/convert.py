@@ -127,11 +127,12 @@ def convert(source: Path, target: Path, draw: "Draw", progress: "Progress") -> N
 
 
 class Draw:
-    """A pipeline with settings: a still picture, or one frame of a video after another."""
+    """A pipeline with settings: a still picture, or one frame of a video after another. groups: of the model."""
 
-    def __init__(self, pipeline: Any, settings: Any) -> None:
+    def __init__(self, pipeline: Any, settings: Any, groups: int) -> None:
         self._pipeline = pipeline
         self._settings = settings
+        self._to_choose = groups > 1
         self._seen = False
         self._groups: Counter[str] = Counter()  # frames by the group that a face was drawn as
 
@@ -169,7 +170,7 @@ class Draw:
             return ", but no face was found in it"
         all_drawn = self._groups.total()
         groups = [group for group, count in self._groups.most_common() if count > all_drawn / 20]
-        return f", drawn as {', '.join(groups)}" if groups else ""
+        return f", drawn as {', '.join(groups)}" if groups and self._to_choose else ""
 
 
 class Progress:
@@ -246,7 +247,7 @@ def _opened(options: argparse.Namespace) -> Draw:
         raise UsageError(f"--detail: the style {options.model} has lines of its own and takes no others; leave it out.")
     check_rules(rules, runners)
     how = {"detector": options.detector, "crop": options.crop, "rules": rules}
-    return Draw(pipeline_of(runners, options.max_faces, **how), settings)
+    return Draw(pipeline_of(runners, options.max_faces, **how), settings, len(runners))
 
 
 def _is_full(error: Exception) -> bool:
