@@ -1,17 +1,22 @@
 """A person as animated films draw them: large eyes with lights, skin in two tones, the rest in flat colours.
 
 No network learned this from drawings: it is a draughtsman's few rules (cel_parts.py), laid over what a teacher drew,
-at the points of the face. It needs points, a segmented crop and a quarter of a second. A live network that learns from
+at the points of the face. It needs points, a cut-out person and a sixth of a second. A live network that learns from
 it (distill.py) needs none of these, and holds still.
 """
+
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from faces import weights
 from faces.landmarks import OVAL
-from faces.looks import Look
+from faces.looks import FILE, Look
+from faces.regions import fill
+from livetoon.files import sha256
 from trainer import cel_parts as parts
-from trainer.pen import Pen
+from trainer import pen
 
 _CHEEKS = [50, 101, 118, 205, 280, 330, 347, 425, 9, 151]  # and forehead
 _BLUSH = (50, 280)
@@ -24,7 +29,8 @@ SUNGLASSES = 0.45  # of the cheeks' light, under which lenses hide the eyes
 
 def cel(photo: np.ndarray, drawing: np.ndarray, points: np.ndarray, look: Look) -> np.ndarray:
     """photo: (S, S, 3) uint8 RGB, an aligned crop on white; drawing: a teacher's of it, alike, with the person's own
-    skin; points: (468, 2) px of these; look: at the photo. -> (S, S, 3) uint8 RGB."""
+    skin; points: (468, 2) px of these, in an aligned crop's places; look: at the photo. -> (S, S, 3) uint8 RGB. Lines
+    and flat patches are as wide as suits 256 px."""
     points = np.asarray(points, np.float32)
     who = parts.Who.of(look)
     eyes = parts.eyes_of(points, who)
@@ -38,23 +44,23 @@ def cel(photo: np.ndarray, drawing: np.ndarray, points: np.ndarray, look: Look) 
     features = _features(photo.shape[0], points, who, apart)
     ink = _ink(drawing)
     body = _flat(photo, float(np.median(photo[y, x]))) * (0.4 + 0.6 * ink)
-    cover = _skin_cover(photo, drawing, points, own, features)
+    cover = _skin_cover(photo, drawing, points, (own, (y, x)), features)
     shade = _step(light, SHADE_FROM, SHADE_FULL)[..., None]
     clean = cv2.GaussianBlur(np.where(features > 0, 1, ink[..., 0]).astype(np.float32), (0, 0), 0.6)[..., None]
     face = skin * (1 - shade * (1 - SHADE)) * (0.5 + 0.5 * clean)
     blush = _blush(photo.shape[0], points, apart) * (0.35 - 0.17 * who.male)
     face += blush * (skin * (0.98, 0.74, 0.72) - face)
-    pen = Pen((body + cover * (face - body)).clip(0, 255).astype(np.uint8))
+    sheet = pen.Pen((body + cover * (face - body)).clip(0, 255).astype(np.uint8))
 
     for side, eye in enumerate(eyes):
-        parts.draw_eye(pen, eye, photo)
-        parts.draw_brow(pen, points, side, eye, who, apart)
-    parts.draw_nose(pen, points, skin, apart)
-    parts.draw_age(pen, points, skin, who, apart)
-    parts.draw_mouth(pen, points, skin)
+        parts.draw_eye(sheet, eye, photo)
+        parts.draw_brow(sheet, points, side, eye, who, apart)
+    parts.draw_nose(sheet, points, skin, apart)
+    parts.draw_age(sheet, points, skin, who, apart)
+    parts.draw_mouth(sheet, points, skin)
     if who.glasses:
-        parts.draw_glasses(pen, points, eyes, _hidden(light, eyes), apart)
-    return pen.picture()
+        parts.draw_glasses(sheet, points, eyes, _hidden(light, eyes), apart)
+    return sheet.picture()
 
 
 def skin_colour(own: np.ndarray) -> np.ndarray:
@@ -66,6 +72,12 @@ def skin_colour(own: np.ndarray) -> np.ndarray:
     hue = np.clip(np.arctan2(b, a), np.radians(38), np.radians(62))
     painted = np.float32([[[lightness, chroma * np.cos(hue), chroma * np.sin(hue)]]])
     return cv2.cvtColor(painted, cv2.COLOR_LAB2RGB)[0, 0] * 255
+
+
+def rules() -> str:
+    """Tells these rules, and the network that looks at people for them, from others."""
+    files = (Path(__file__), Path(parts.__file__), Path(pen.__file__), weights.FOLDER / FILE)
+    return " ".join(sha256(file)[:12] for file in files)
 
 
 def _features(side: int, points: np.ndarray, who: parts.Who, apart: float) -> np.ndarray:
@@ -87,7 +99,7 @@ def _fill_about(mask: np.ndarray, points: np.ndarray, margin: float) -> None:
     hull = cv2.convexHull(points)[:, 0]
     away = hull - points.mean(axis=0)
     grown = hull + away / (np.linalg.norm(away, axis=1, keepdims=True) + 1e-6) * margin
-    cv2.fillPoly(mask, [np.round(grown * 16).astype(np.int32)], 255, shift=4)
+    fill(mask, grown, 255)
 
 
 def _ink(drawing: np.ndarray) -> np.ndarray:
@@ -108,18 +120,18 @@ def _flat(photo: np.ndarray, brightness: float) -> np.ndarray:
 
 
 def _skin_cover(
-    photo: np.ndarray, drawing: np.ndarray, points: np.ndarray, own: np.ndarray, features: np.ndarray
+    photo: np.ndarray, drawing: np.ndarray, points: np.ndarray, skin: tuple, features: np.ndarray
 ) -> np.ndarray:
-    """(S, S, 1) float32: 1 where skin is painted. The teacher knows a face from a fringe, and paints skin beyond the
-    face, on the paper as well; there the photo has to agree."""
+    """(S, S, 1) float32: 1 where skin is painted. skin: its colour in the drawing, and pixels where it is. The teacher
+    knows a face from a fringe, and paints skin beyond the face, on the paper as well; there the photo has to agree."""
+    own, cheeks = skin
     clean = cv2.inpaint(drawing, features, 4, cv2.INPAINT_TELEA).astype(np.float32)
     drawn = _step(np.abs(cv2.GaussianBlur(clean, (0, 0), 1) - own).max(axis=2), 90, 45)
     face = np.zeros(photo.shape[:2], np.uint8)
-    cv2.fillPoly(face, [np.round(points[OVAL] * 16).astype(np.int32)], 255, shift=4)
+    fill(face, points[OVAL], 255)
     face = cv2.GaussianBlur(cv2.erode(face, np.ones((3, 3), np.uint8)), (0, 0), 1).astype(np.float32) / 255
     lab = cv2.cvtColor(cv2.GaussianBlur(photo, (0, 0), 1.5).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    x, y = points[_CHEEKS].round().astype(int).clip(0, photo.shape[0] - 1).T
-    away = (lab - np.median(lab[y, x], axis=0)) * (0.35, 1, 1)
+    away = (lab - np.median(lab[cheeks], axis=0)) * (0.35, 1, 1)
     seen = _step(np.linalg.norm(away, axis=2).astype(np.float32), 24, 12) * (photo.min(axis=2) < 250)
     redrawn = face * (features > 0) * (cv2.GaussianBlur(drawn, (0, 0), 3) > 0.3)
     cover = np.maximum.reduce([face * drawn, seen * drawn, redrawn])

@@ -6,10 +6,10 @@ Where a face looks, how far its eyes and mouth are open and how its brows stand 
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from faces.looks import Look
+from faces.regions import fill
 from trainer.pen import Pen, ellipse
 
 # Points of the 468, left in the picture first. Lids from the outer corner to the inner one.
@@ -99,7 +99,7 @@ class Eye:
         """How far the dark of the iris lies from the middle towards the nose, of half the eye's width."""
         outline = np.vstack([self.upper, self.lower[::-1]])
         inside = np.zeros(photo.shape[:2], np.uint8)
-        cv2.fillPoly(inside, [np.round(outline * 16).astype(np.int32)], 255, shift=4)
+        fill(inside, outline, 255)
         y, x = np.nonzero(inside)
         if len(x) < 12:
             return 0.0

@@ -111,6 +111,7 @@ def _places(folder: Path, groups: Sequence[str]) -> list[tuple[str, Path]]:
 def _made_by(network, settings: Settings) -> dict:
     """What a drawing depends on beside its photo, as its note holds it."""
     from livetoon.files import sha256
+    from trainer.cel import rules
 
     made_by = {
         "teacher": network.fingerprint,
@@ -123,7 +124,7 @@ def _made_by(network, settings: Settings) -> dict:
     if settings.own_colours:
         made_by["own_colours"] = settings.own_colours
     if settings.animated:
-        made_by["animated"] = True
+        made_by["animated"] = rules()
     return made_by
 
 

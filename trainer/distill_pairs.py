@@ -94,11 +94,15 @@ class Pairs:
             photos = [on_white(photo, self._segment(photo)) for photo in photos]
         shown = [self._looks.shaped(photo) for photo in photos]
         drawings, alphas = self._teacher(shown, branch)
+        if self._segment is None and alphas is not None:
+            shown = [on_white(crop, resized(alpha, crop.shape[0])) for crop, alpha in zip(shown, alphas, strict=True)]
         drawings = [self._looks.coloured(*each) for each in zip(drawings, shown, strict=True)]
         for index, (_, name, note) in enumerate(some):
             if drawings[index] is None:
                 log.warning("left out: %s: no face is found in it once it is cut out", Path(name).stem)
                 self._count["left_out"] += 1
+                for side in ("cartoon", "photo"):  # of an earlier call, in another style
+                    (self._out / group / side / name).unlink(missing_ok=True)
                 continue
             photo, drawing = resized(photos[index], self._size), resized(drawings[index], self._size)
             if self._segment is None and alphas is not None:

@@ -33,13 +33,9 @@ class Parallel:
     def __enter__(self) -> "Parallel":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
-        group = torch.distributed
-        if self.processes == 1 or not group.is_initialized():
-            return
-        # NCCL would wait for a process that may be what failed.
-        if kind is None or group.get_backend() == "gloo":
-            group.destroy_process_group()
+    def __exit__(self, *_) -> None:
+        if self.processes > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes, in one message."""

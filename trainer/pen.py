@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from faces.regions import fill
+
 FINER = 4  # the sheet's pixels per pixel of the picture
 ALONG = 60  # points on a stroke
 _SMOOTH = np.hanning(11)[1:-1] / np.hanning(11).sum()
@@ -23,6 +25,7 @@ class Pen:
         outline = _finer(outline)
         low = np.floor(outline.min(axis=0)).astype(int) - 1
         high = np.ceil(outline.max(axis=0)).astype(int) + 2
+        top, bottom = low[1], high[1]  # of the colours, also beside the sheet
         low, high = low.clip(0), np.minimum(high, self._sheet.shape[1::-1])
         if (low >= high).any():
             return
@@ -31,7 +34,7 @@ class Pen:
         if inside is not None:
             cover *= _filled(part.shape[:2], _finer(inside) - low)
         colour = np.atleast_2d(np.asarray(colour, np.float32))
-        rows = np.linspace(0, len(colour) - 1, part.shape[0])
+        rows = np.linspace(0, len(colour) - 1, bottom - top)[low[1] - top : high[1] - top]
         column = np.stack([np.interp(rows, np.arange(len(colour)), channel) for channel in colour.T], axis=1)
         mixed = part + (column[:, None] - part) * (cover * share)[..., None]
         part[:] = mixed.clip(0, 255).round()
@@ -70,7 +73,7 @@ def _finer(places: np.ndarray) -> np.ndarray:
 
 def _filled(shape: tuple[int, int], outline: np.ndarray) -> np.ndarray:
     mask = np.zeros(shape, np.uint8)
-    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    fill(mask, outline, 255)
     return mask.astype(np.float32) / 255
 
 

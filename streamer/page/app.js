@@ -284,7 +284,7 @@ function fillGroups(wanted) {
   const groups = about.styles[checked("style")] ?? [];
   people.clear();
   people.groups = groups;
-  byId("one-face").hidden = byId("groups").hidden = groups.length < 2; // nothing to choose
+  byId("groups").hidden = groups.length < 2;
   byId("own-features").hidden = !about.own_lines.includes(checked("style"));
   chips("group", ["auto", ...groups], groups.includes(wanted) ? wanted : "auto");
 }

@@ -1,5 +1,7 @@
 """People as animated films draw them: parts lie where the photo's do, and say what the photo says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,17 @@ def test_sunglasses_hide_the_eyes(portrait_crop, paper, points):
         assert dark(about(drawn, points[lower].mean(axis=0), 8)) > 200
 
 
+def test_a_background_stays_white_by_the_teachers_alpha(tmp_path, portrait_crop):
+    """Without --masks: the shipped model knows who is in front, and the rules take colours from the photo."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(portrait_crop).save(tmp_path / "photos" / "a.png")
+    teacher = Path(distill.__file__).parents[1] / "engine/zoo/live/generator.safetensors"
+    assert distill.main([str(teacher), str(tmp_path / "photos"), "--out", str(tmp_path / "pairs"), "--animated"]) == 0
+    photo, cartoon = (read(next((tmp_path / "pairs").rglob(f"{side}/a.png"))) for side in ("photo", "cartoon"))
+    white = photo.min(axis=2) == 255
+    assert white.mean() > 0.2 and (cartoon[white].min(axis=1) > 225).mean() > 0.95
+
+
 def test_skin_keeps_its_order_and_a_skins_hue():
     people = [np.array(colour) for colour in ((70, 45, 32), (120, 80, 60), (180, 135, 112), (228, 190, 172))]
     painted = [skin_colour(colour) for colour in people]
@@ -135,24 +148,41 @@ def test_a_pen_covers_what_it_is_told_to():
     pen.stroke(np.array([(12, 32), (32, 32), (52, 32)]), np.full(3, 4), (0, 0, 0), share=0.5)
     column = pen.picture()[:, 32, 0]
     assert column[32] == 100 and (200.0 - column).sum() / 100 == pytest.approx(4, abs=0.5)
+    before = pen.picture()
     pen.shape(ellipse(np.array([-40, -40]), np.array([5, 0]), np.array([0, 5])), (0, 0, 0))  # beside the sheet
-    assert (sheet == 200).all()
+    assert (pen.picture() == before).all() and (sheet == 200).all()
 
 
-def test_a_teacher_draws_animated_pairs(tmp_path, portrait_crop, capsys, caplog):
+def test_a_shape_keeps_its_colours_where_the_sheet_cuts_it():
+    fade = np.array([(0, 0, 0), (200, 200, 200)])
+    half, whole = Pen(np.zeros((64, 64, 3), np.uint8)), Pen(np.zeros((64, 64, 3), np.uint8))
+    for pen, row in ((whole, 32), (half, 0)):
+        pen.shape(ellipse(np.array([32, row]), np.array([12, 0]), np.array([0, 20])), fade)
+    lower = whole.picture()[34:50, 32, 0].astype(int)
+    assert np.abs(lower - half.picture()[2:18, 32, 0]).max() <= 2 and lower[0] > 95
+
+
+def test_a_teacher_draws_animated_pairs(tmp_path, portrait_crop, capsys, caplog, monkeypatch):
     torch.manual_seed(0)
     save_generator(tmp_path / "live.safetensors", build("live", groups=["one"], widths=(4, 8, 8, 8), blocks=(0, 1, 0)))
     (tmp_path / "photos").mkdir()
     Image.fromarray(portrait_crop).save(tmp_path / "photos" / "a.png")
     Image.fromarray(np.full((256, 256, 3), 120, np.uint8)).save(tmp_path / "photos" / "wall.png")
+    Image.fromarray(np.roll(portrait_crop, 110, axis=1)).save(tmp_path / "photos" / "aside.png")  # no aligned crop
     command = [str(tmp_path / "live.safetensors"), str(tmp_path / "photos"), "--out", str(tmp_path / "pairs")]
+    assert distill.main(command) == 0
+    assert "3 drawn" in capsys.readouterr().out
     assert distill.main([*command, "--animated"]) == 0 and distill.main([*command, "--animated"]) == 0
     told = capsys.readouterr()
-    assert "1 drawn, 0 were done before, 1 left out" in told.out
-    assert "0 drawn, 1 were done before, 1 left out" in told.out
+    assert "1 drawn, 0 were done before, 2 left out" in told.out
+    assert "0 drawn, 1 were done before, 2 left out" in told.out
+    # Whom the rules cannot draw is not kept in another style either.
+    assert [path.name for path in sorted((tmp_path / "pairs").rglob("*.png"))] == ["a.png", "a.png"]
     assert "left out: wall: no face is found" in caplog.text
     drawing = tmp_path / "pairs" / "one" / "cartoon" / "a.png"
-    assert '"animated": true' in read_note(drawing)
+    note = read_note(drawing)
+    monkeypatch.setattr(distill, "_made_by", lambda *_: {"animated": "other rules"})
+    assert distill.main([*command, "--animated"]) == 0 and read_note(drawing) != note
     eyes = read(drawing)[100:140, 70:186]
     assert (eyes.min(axis=2) > 235).sum() > 40 and dark(eyes) > 300
     assert distill.main([*command, "--animated", "--eyes", "1.5"]) == 2
